@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "halfulp/kernel/dd.hpp"
+
+/// Formulas as a PDE user writes them: parse -> tree -> symbolic derivative -> flat code.
+///
+///     const auto u = halfulp::parse_expression("sin(k*x)", {"x"}, {{"k", 100.0}});
+///     const auto f = u.derivative("x").derivative("x");
+///     const halfulp::Program<double> code(f, {"x"});
+///     const double x = 0.3;  double value = code({&x, 1});
+///
+/// Grammar, tightest first: `( )`, function call, `^` or `**` (right-associative), unary `+ -`,
+/// `* /`, `+ -`, comparisons `< <= > >= == !=` (1 or 0), `and`, `or`, `c ? a : b`.
+/// -x^2 is -(x^2). Numbers: decimal, exponent, C99 hex float. No implicit multiplication.
+/// Functions: sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh exp expm1 log log10
+/// log2 log1p sqrt cbrt abs sign min max pow hypot erf erfc step floor ceil round mod if(c, a, b).
+/// step(x) is 1 for x >= 0, else 0. Constants: pi, e. Case matters.
+namespace halfulp {
+
+namespace detail {
+struct Node;
+}
+
+/// An immutable formula; copies share their tree. Arithmetic simplifies constants, zeros and ones.
+class Expression {
+ public:
+  Expression();              ///< the constant 0
+  Expression(double value);  // NOLINT: numbers are formulas
+  Expression(dd value);      // NOLINT
+  [[nodiscard]] static Expression symbol(std::string name);
+
+  [[nodiscard]] std::set<std::string> symbols() const;
+  [[nodiscard]] bool depends_on(std::string_view symbol) const;
+  [[nodiscard]] bool is_constant() const;  ///< no symbols left
+  [[nodiscard]] bool is_zero() const;      ///< structurally the constant 0 after simplification
+  /// Value of a constant formula in double-double. @throws DomainError if symbols are left
+  [[nodiscard]] dd constant() const;
+
+  /// Partial derivative with respect to a symbol, every other symbol held fixed.
+  /// abs' = sign; step', floor', ceil', round', sign' = 0; conditionals are differentiated by branch.
+  [[nodiscard]] Expression derivative(std::string_view symbol) const;
+  [[nodiscard]] Expression substitute(std::string_view symbol, const Expression& by) const;
+  [[nodiscard]] Expression substitute(const std::map<std::string, Expression>& by) const;
+
+  /// Text that parses back to the same formula, with only the parentheses that are needed.
+  [[nodiscard]] std::string text() const;
+
+  friend Expression operator+(const Expression& a, const Expression& b);
+  friend Expression operator-(const Expression& a, const Expression& b);
+  friend Expression operator*(const Expression& a, const Expression& b);
+  friend Expression operator/(const Expression& a, const Expression& b);
+  friend Expression operator-(const Expression& a);
+
+  explicit Expression(std::shared_ptr<const detail::Node> node);
+  [[nodiscard]] const std::shared_ptr<const detail::Node>& node() const { return node_; }
+
+ private:
+  std::shared_ptr<const detail::Node> node_;
+};
+
+/// Where a formula's text stands, so that an error can point at it. column is that of its first byte.
+struct TextOrigin {
+  std::string file = "<expression>";
+  int line = 1;
+  int column = 1;
+  std::string source_line = {};  ///< the whole line, shown with a caret; empty: the formula itself
+};
+
+/// @param  text        at most 64 KiB, nesting at most 200 (beyond: InputError)
+/// @param  symbols     names that may stay free, e.g. {"x", "y", "u", "u_xx", "f"}
+/// @param  parameters  names replaced by their value
+/// @throws InputError  with line, column, caret, what was found and what was expected; an unknown
+///                     name is answered with the nearest known one
+[[nodiscard]] Expression parse_expression(std::string_view text,
+                                          const std::vector<std::string>& symbols,
+                                          const std::map<std::string, Expression>& parameters = {},
+                                          const TextOrigin& origin = {});
+
+/// Names of the built-in functions and constants (a symbol or parameter must not use one).
+[[nodiscard]] const std::vector<std::string>& reserved_names();
+
+/// Flat register code for one or several formulas that share their common subexpressions.
+/// T: double, dd (compiled in the library), or any type with the functions found by ADL (tests use
+/// Boost's mpfr_float); then include <halfulp/expression_program.hpp>, which has the definitions.
+///
+/// Values outside a function's domain are NaN, as in <cmath>; nothing throws while evaluating.
+template <class T>
+class Program {
+ public:
+  Program(std::span<const Expression> formulas, std::vector<std::string> inputs);
+  Program(const Expression& formula, std::vector<std::string> inputs);
+
+  [[nodiscard]] std::ptrdiff_t outputs() const;
+  /// One point; `out` has outputs() entries, `inputs` as many as the names given.
+  void operator()(std::span<const T> inputs, std::span<T> out) const;
+  [[nodiscard]] T operator()(std::span<const T> inputs) const;  ///< first formula only
+
+  /// Values on the tensor grid axes[0] x axes[1] x ... (one axis an input), C order: the last axis
+  /// runs fastest; formula k fills out[k*N .. (k+1)*N), N the product of the axis lengths.
+  /// A subexpression that depends on some axes only is evaluated on those axes only, so that
+  /// sin(k*x)*sin(k*y) on n^2 points costs 2n sines. Same bits as operator(), for any threads.
+  /// @param threads  0: OpenMP's default
+  void on_grid(std::span<const std::vector<T>> axes, std::span<T> out, int threads = 0) const;
+
+ private:
+  struct Code;
+  std::shared_ptr<const Code> code_;
+};
+
+}  // namespace halfulp

@@ -1,0 +1,3 @@
+#include "halfulp/error.hpp"
+
+namespace halfulp {}
