@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "halfulp/gp_pde.hpp"
+
+/// A PDE as a file: TOML text in, a checked Problem with its options out.
+///
+///     const auto file = halfulp::gp_pde::read_pde_file("poisson.toml");
+///     const auto solution = halfulp::gp_pde::solve(file.problem, file.options);
+///
+/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (nonlinear
+/// terms, three dimensions, systems, several conditions on a side, observations) is refused by
+/// name; unknown keys, wrong types and set-ups that cannot be well posed are errors with file, line
+/// and column.
+namespace halfulp::gp_pde {
+
+enum class FieldKind { derivative, residual, error, forcing };
+
+/// One field to be written: `name` as in the file ("u", "u_xx", "residual", "error", "f").
+struct OutputField {
+  std::string name;
+  FieldKind kind = FieldKind::derivative;
+  std::vector<int> orders;  ///< FieldKind::derivative: derivatives along each axis, all 0 for u
+};
+
+struct OutputOptions {
+  std::vector<std::ptrdiff_t> points;  ///< per axis, uniform, ends included; at least 2
+  std::vector<OutputField> fields;     ///< u is always there, first
+  std::vector<std::string> formats;    ///< of npy, vti, csv, h5; npy is always there, first
+};
+
+/// What a PDE file says.
+struct PdeFile {
+  std::string file;  ///< its name, as messages show it
+  Problem problem;   ///< problem.name: the file's name without folder and .toml
+  Options options;
+  OutputOptions output;
+  std::string equation_text;                           ///< as written
+  std::vector<std::pair<std::string, dd>> parameters;  ///< in the order of the file
+  std::vector<std::string> warnings;
+};
+
+/// Reads and checks a PDE file; arrays it names are read relative to its folder.
+/// @throws IoError     the file, or an array it names, cannot be read
+/// @throws InputError  anything the text says wrong, with line and column
+[[nodiscard]] PdeFile read_pde_file(const std::filesystem::path& path);
+
+/// The same from text.
+/// @param  text            UTF-8, at most 1 MiB, brackets nested at most 32 deep
+/// @param  file_name       shown in messages; its stem becomes problem.name
+/// @param  base_directory  folder that array names are relative to
+[[nodiscard]] PdeFile parse_pde_file(std::string_view text, std::string_view file_name = "<text>",
+                                     const std::filesystem::path& base_directory = {});
+
+/// What would be solved, as lines of text (the report of `halfulp pde check`).
+[[nodiscard]] std::string describe(const PdeFile& file);
+
+}  // namespace halfulp::gp_pde
