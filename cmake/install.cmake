@@ -6,10 +6,13 @@ set(halfulp_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/halfulp)
 install(TARGETS halfulp EXPORT halfulpTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(NOT HALFULP_CUDA)
+  set(halfulp_no_cuda PATTERN cuda EXCLUDE)
+endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/halfulp
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.hpp"
-  PATTERN cuda EXCLUDE)
+  ${halfulp_no_cuda})
 install(EXPORT halfulpTargets NAMESPACE halfulp:: DESTINATION ${halfulp_package_dir})
 
 get_target_property(halfulp_type halfulp TYPE)
