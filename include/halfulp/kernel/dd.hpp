@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cmath>
-#include <compare>
 #include <limits>
 
 #include "halfulp/hd.hpp"
@@ -42,13 +41,17 @@ HALFULP_HD constexpr dd quick_two_sum(double a, double b) {
   return {s, b - (s - a)};
 }
 
-/// p + e = a b exactly. With a fused multiply-add in the target two instructions, otherwise Dekker's
-/// splitting: std::fma without hardware is a library call.
+/// p + e = a b exactly. With a fused multiply-add in the target two instructions, otherwise
+/// Dekker's splitting: std::fma without hardware is a library call.
 HALFULP_HD inline dd two_prod(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  const double p = __dmul_rn(a, b);  // never contracted with a later addition
+  return {p, __fma_rn(a, b, -p)};
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   const double p = a * b;
-#if defined(__FMA__) || defined(__CUDA_ARCH__) || defined(__ARM_FEATURE_FMA)
   return {p, std::fma(a, b, -p)};
 #else
+  const double p = a * b;
   constexpr double split = 134217729.0;  // 2^27 + 1
   const double ta = split * a, tb = split * b;
   const double ah = ta - (ta - a), bh = tb - (tb - b);
@@ -94,12 +97,22 @@ HALFULP_HD inline dd operator*(double a, dd b) { return b * a; }
 /// Relative error <= 10 u^2 (Algorithm 17 with one more correction).
 HALFULP_HD inline dd operator/(dd a, dd b) {
   const double q1 = a.hi / b.hi;
-  if (!(std::fabs(q1) <= std::numeric_limits<double>::max()) || q1 == 0) return {q1, 0};
+  constexpr double largest = std::numeric_limits<double>::max();
+  if (!(std::fabs(q1) <= largest) || q1 == 0) return {q1, 0};
   dd r = a - b * q1;
   const double q2 = r.hi / b.hi;
   r = r - b * q2;
   const double q3 = r.hi / b.hi;
   return kernel::quick_two_sum(q1, q2) + q3;
+}
+
+/// Relative error <= 3 u^2 (Algorithm 15).
+HALFULP_HD inline dd operator/(dd a, double b) {
+  constexpr double largest = std::numeric_limits<double>::max();
+  const double q = a.hi / b;
+  if (!(std::fabs(q) <= largest) || q == 0 || !(std::fabs(b) <= largest)) return {q, 0};
+  const dd p = kernel::two_prod(q, b);
+  return kernel::quick_two_sum(q, (((a.hi - p.hi) - p.lo) + a.lo) / b);
 }
 
 HALFULP_HD inline dd& operator+=(dd& a, dd b) { return a = a + b; }
@@ -108,15 +121,19 @@ HALFULP_HD inline dd& operator*=(dd& a, dd b) { return a = a * b; }
 HALFULP_HD inline dd& operator/=(dd& a, dd b) { return a = a / b; }
 
 HALFULP_HD constexpr bool operator==(dd a, dd b) { return a.hi == b.hi && a.lo == b.lo; }
-HALFULP_HD constexpr std::partial_ordering operator<=>(dd a, dd b) {
-  if (a.hi < b.hi) return std::partial_ordering::less;
-  if (a.hi > b.hi) return std::partial_ordering::greater;
-  if (a.hi != b.hi) return std::partial_ordering::unordered;
-  return a.lo <=> b.lo;
+HALFULP_HD constexpr bool operator!=(dd a, dd b) { return !(a == b); }
+HALFULP_HD constexpr bool operator<(dd a, dd b) {
+  return a.hi < b.hi || (a.hi == b.hi && a.lo < b.lo);
 }
+HALFULP_HD constexpr bool operator>(dd a, dd b) { return b < a; }
+HALFULP_HD constexpr bool operator<=(dd a, dd b) {
+  return a.hi < b.hi || (a.hi == b.hi && a.lo <= b.lo);
+}
+HALFULP_HD constexpr bool operator>=(dd a, dd b) { return b <= a; }
 
 HALFULP_HD inline bool isfinite(dd a) {
-  return std::fabs(a.hi) <= std::numeric_limits<double>::max();
+  constexpr double largest = std::numeric_limits<double>::max();
+  return std::fabs(a.hi) <= largest;
 }
 HALFULP_HD inline bool isnan(dd a) { return a.hi != a.hi; }
 HALFULP_HD inline dd fabs(dd a) { return a.hi < 0 || (a.hi == 0 && a.lo < 0) ? -a : a; }

@@ -147,6 +147,25 @@ HALFULP_HD inline dd log1p_small(dd f) {
   return f - s * (f - s2 * r);
 }
 
+/// x = m 2^n with m in [1/sqrt 2, sqrt 2), x finite and positive; returns n.
+HALFULP_HD inline int split_exponent(dd x, dd& m) {
+  int shift = 0;
+  if (x.hi < 0x1p-700) {
+    x = {x.hi * 0x1p400, x.lo * 0x1p400};
+    shift = 400;
+  }
+  const long long bits = __builtin_bit_cast(long long, x.hi);
+  int n = static_cast<int>(bits >> 52) - 1023;
+  m.hi = __builtin_bit_cast(double, (bits & 0xfffffffffffffLL) | 0x3ff0000000000000LL);
+  if (m.hi > 0x1.6a09e667f3bcdp+0) {
+    m.hi /= 2;
+    ++n;
+  }
+  const int half = n / 2;
+  m.lo = x.lo * pow2(-half) * pow2(half - n);
+  return n - shift;
+}
+
 /// x = m 2^exponent with m in [1/sqrt 2, sqrt 2); returns log m. x finite and positive.
 HALFULP_HD inline dd log_reduced(dd x, int& exponent) {
   // c = 64/j rounded, -log c; j = 45..91 is the nearest integer to 64 m
@@ -199,24 +218,11 @@ HALFULP_HD inline dd log_reduced(dd x, int& exponent) {
       {0x1.6c16c16c16c17p-1, 0x1.5d1bdbf5809cap-2, -0x1.7dc9c7c23801fp-56},
       {0x1.6816816816817p-1, 0x1.686c81e9b14adp-2, 0x1.710af840538e3p-56},
   };
-  int shift = 0;
-  if (x.hi < 0x1p-1000) {
-    x = {x.hi * 0x1p300, x.lo * 0x1p300};
-    shift = 300;
-  }
-  const long long bits = __builtin_bit_cast(long long, x.hi);
-  int n = static_cast<int>(bits >> 52) - 1023;
-  double m = __builtin_bit_cast(double, (bits & 0xfffffffffffffLL) | 0x3ff0000000000000LL);
-  if (m > 0x1.6a09e667f3bcdp+0) {
-    m /= 2;
-    ++n;
-  }
-  const int half = n / 2;
-  const double lo = x.lo * pow2(-half) * pow2(half - n);
-  exponent = n - shift;
-  const double* t = table[static_cast<int>(nearest_small(64 * m)) - 45];
-  const dd p = two_prod(m, t[0]);
-  const dd f = (two_sum(p.hi, -1.0) + p.lo) + two_prod(lo, t[0]);
+  dd m;
+  exponent = split_exponent(x, m);
+  const double* t = table[static_cast<int>(nearest_small(64 * m.hi)) - 45];
+  const dd p = two_prod(m.hi, t[0]);
+  const dd f = (two_sum(p.hi, -1.0) + p.lo) + two_prod(m.lo, t[0]);
   return dd(t[1], t[2]) + log1p_small(f);
 }
 
@@ -231,6 +237,61 @@ HALFULP_HD inline int reduce_pi64(dd x, dd& r) {
   r = r - two_prod(q, -0x1.f1976b7ed8fbcp-115);
   r = r - q * 0x1.4cf98e804177dp-169;
   return static_cast<int>(static_cast<long long>(q) & 127);
+}
+
+/// x = M 2^E, M an integer of 53 bits: adds x (2/pi) modulo 4 to a fixed-point number of 192 bits
+/// (most significant word first, two bits before the point), error < 2^-137.
+HALFULP_HD inline void add_quarter_turns(double x, unsigned (&sum)[6]) {
+  static constexpr unsigned two_over_pi[40] = {
+      0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041, 0xfe5163ab,
+      0xdebbc561, 0xb7246e3a, 0x424dd2e0, 0x06492eea, 0x09d1921c, 0xfe1deb1c, 0xb129a73e,
+      0xe88235f5, 0x2ebb4484, 0xe99c7026, 0xb45f7e41, 0x3991d639, 0x835339f4, 0x9c845f8b,
+      0xbdf9283b, 0x1ff897ff, 0xde05980f, 0xef2f118b, 0x5a0a6d1f, 0x6d367ecf, 0x27cb09b7,
+      0x4f463f66, 0x9e5fea2d, 0x7527bac7, 0xebe5f17b, 0x3d0739f7, 0x8a5292ea, 0x6bfb5fb1,
+      0x1f8d5d08, 0x56033046, 0xfc7b6bab, 0xf0cfbc20, 0x9af4361d};
+  const long long bits = __builtin_bit_cast(long long, x);
+  const int biased = static_cast<int>((bits >> 52) & 0x7ff);
+  if (biased < 1023 - 140) return;
+  const unsigned long long m = (bits & 0xfffffffffffffLL) | 0x10000000000000LL;
+  const unsigned long long limb[2] = {m & 0xffffffffu, m >> 32};
+  // the window starts at the bit of 2/pi that weighs 2^(1 - E); bits before the table are zero
+  const int start = biased - 1023 - 52 - 2 + 64 * 32;
+  const int first = start / 32 - 64, shift = start % 32;
+  unsigned product[6] = {};
+  for (int j = 0; j < 2; ++j) {
+    unsigned long long carry = 0;
+    for (int i = 5; i >= j; --i) {
+      const int w = first + i;
+      const unsigned long long left = w >= 0 ? two_over_pi[w] : 0u;
+      const unsigned long long right = w + 1 >= 0 ? two_over_pi[w + 1] : 0u;
+      const unsigned long long window = ((left << 32 | right) >> (32 - shift)) & 0xffffffffu;
+      carry += window * limb[j] + product[i - j];
+      product[i - j] = static_cast<unsigned>(carry);
+      carry >>= 32;
+    }
+  }
+  long long carry = 0;
+  for (int i = 5; i >= 0; --i) {
+    carry += bits < 0 ? static_cast<long long>(sum[i]) - product[i]
+                      : static_cast<long long>(sum[i]) + product[i];
+    sum[i] = static_cast<unsigned>(carry);
+    carry >>= 32;
+  }
+}
+
+/// reduce_pi64 for any finite x, by integer arithmetic (Payne, Hanek). The error is 5 u^2 |r| +
+/// 2^-136.
+HALFULP_HD inline int reduce_pi64_large(dd x, dd& r) {
+  unsigned sum[6] = {};
+  add_quarter_turns(x.hi, sum);
+  add_quarter_turns(x.lo, sum);
+  const unsigned n = (sum[0] + (1u << 24)) >> 25;
+  const double head = static_cast<int>(sum[0] - (n << 25));
+  dd f = dd(sum[3] * 0x1p-126 + sum[4] * 0x1p-158) + sum[2] * 0x1p-94;
+  f = f + sum[1] * 0x1p-62;
+  f = f + head * 0x1p-30;
+  r = f * half_pi();
+  return static_cast<int>(n & 127);
 }
 
 /// sin and cos of j pi/64 + r, j = -16..16, |r| < 1/40.
@@ -391,7 +452,8 @@ HALFULP_HD inline void sincos(dd x, dd& s, dd& c) {
     return;
   }
   dd r;
-  const int n = kernel::reduce_pi64(x, r);
+  const int n =
+      std::fabs(x.hi) < 0x1p40 ? kernel::reduce_pi64(x, r) : kernel::reduce_pi64_large(x, r);
   const int quadrant = (n + 16) >> 5;
   dd a, b;
   kernel::sincos_reduced(n - 32 * quadrant, r, a, b);
@@ -453,6 +515,161 @@ HALFULP_HD inline dd round(dd x) {
   return x.hi < 0 ? n - 1.0 : n + 1.0;
 }
 
+namespace kernel {
+
+/// a + b + c + ... held in three doubles of decreasing size; about 2^-155 relative after add().
+struct Triple {
+  double a = 0, b = 0, c = 0;
+  HALFULP_HD void add(double x) {
+    dd s = two_sum(a, x);
+    const dd t = two_sum(b, s.lo);
+    const double w = c + t.lo;
+    s = quick_two_sum(s.hi, t.hi);
+    const dd v = quick_two_sum(s.lo, w);
+    a = s.hi;
+    b = v.hi;
+    c = v.lo;
+  }
+  HALFULP_HD void add(dd x) {
+    add(x.hi);
+    add(x.lo);
+  }
+};
+
+/// x = m 2^exponent; log m to about 2^-117 relative, so that pow may multiply it by 700.
+/// log(1 + f) = f - f^2/2 + f^3 q(f): only the first two terms need more than double-double.
+HALFULP_HD inline Triple log_reduced_triple(dd x, int& exponent) {
+  // c = 64/j rounded, -log c in three parts; j = 45..91 is the nearest integer to 64 m
+  static constexpr double table[47][4] = {
+      {0x1.6c16c16c16c17p+0, -0x1.68ac83e9c6a15p-2, 0x1.acd8a9145ff44p-57, 0x1.15a21fe0b1c6ep-111},
+      {0x1.642c8590b2164p+0, -0x1.522ae0738a3d7p-2, -0x1.3840b263acb43p-56,
+       -0x1.888231891aabep-111},
+      {0x1.5c9882b931057p+0, -0x1.3c25277333183p-2, -0x1.152d81af5713ap-56, 0x1.1154214fcfa36p-110},
+      {0x1.5555555555555p+0, -0x1.269621134db91p-2, -0x1.e0efadd9db02ap-56,
+       -0x1.385461e921b99p-111},
+      {0x1.4e5e0a72f0539p+0, -0x1.1178e8227e47ap-2, -0x1.b8ce2d07f1cb7p-56, 0x1.a01c44ae02789p-110},
+      {0x1.47ae147ae147bp+0, -0x1.f991c6cb3b37ap-3, -0x1.ecca0cdf30143p-58, 0x1.64f89bb123836p-113},
+      {0x1.4141414141414p+0, -0x1.d1037f2655e7bp-3, 0x1.3f3adb7b71cbcp-58, -0x1.e03fc22bd8feep-114},
+      {0x1.3b13b13b13b14p+0, -0x1.a93ed3c8ad9e5p-3, -0x1.bcafa9de97202p-57,
+       -0x1.ccdcee3115f1fp-111},
+      {0x1.3521cfb2b78c1p+0, -0x1.823c16551a3c0p-3, -0x1.6dcd318f4187ep-57,
+       -0x1.f481eacf6db47p-113},
+      {0x1.2f684bda12f68p+0, -0x1.5bf406b543db0p-3, 0x1.1f5b44c0df7f7p-61, 0x1.25a7abe3c6680p-115},
+      {0x1.29e4129e4129ep+0, -0x1.365fcb0159014p-3, -0x1.bea08d2dca256p-57, 0x1.bf1efc9fe606ep-111},
+      {0x1.2492492492492p+0, -0x1.1178e8227e47ap-3, 0x1.0e63a5f01c693p-58, -0x1.03c776a3fb0efp-112},
+      {0x1.1f7047dc11f70p+0, -0x1.da7276384469ep-4, -0x1.401fa71733017p-58, 0x1.0554118a2fe2ep-112},
+      {0x1.1a7b9611a7b96p+0, -0x1.9335e5d594988p-4, 0x1.478a85704ccb7p-58, -0x1.112e6b065fe5ep-113},
+      {0x1.15b1e5f75270dp+0, -0x1.4d3115d207eacp-4, -0x1.da7d0b1e10b2fp-60,
+       -0x1.7d34a76de4fddp-114},
+      {0x1.1111111111111p+0, -0x1.08598b59e3a06p-4, 0x1.dd7009902bf32p-58, 0x1.53ed0393a700ep-112},
+      {0x1.0c9714fbcda3bp+0, -0x1.894aa149fb34bp-5, 0x1.2ba0b44cfaee5p-59, 0x1.0afcb9f93ac8bp-114},
+      {0x1.0842108421084p+0, -0x1.0415d89e74440p-5, -0x1.c05cf1d753621p-59,
+       -0x1.3bc1c184cef09p-114},
+      {0x1.0410410410410p+0, -0x1.0205658935837p-6, -0x1.27c8e8416e717p-60, 0x1.19642aac13124p-116},
+      {0x1p+0, 0x0.0p+0, 0x0.0p+0, 0x0.0p+0},
+      {0x1.f81f81f81f820p-1, 0x1.fc0a8b0fc03c4p-7, -0x1.83092c5964281p-62, -0x1.52414fc416fd7p-116},
+      {0x1.f07c1f07c1f08p-1, 0x1.f829b0e7832f8p-6, 0x1.33e3f04f1ef25p-60, -0x1.814544147acc9p-114},
+      {0x1.e9131abf0b767p-1, 0x1.77458f632dcffp-5, 0x1.8d3ca87b92968p-63, 0x1.07937ee036553p-117},
+      {0x1.e1e1e1e1e1e1ep-1, 0x1.f0a30c01162a8p-5, 0x1.85f325c5bbacdp-59, -0x1.d9cb2e2cb3228p-118},
+      {0x1.dae6076b981dbp-1, 0x1.341d7961bd1d0p-4, -0x1.3599f227becbbp-58, -0x1.47ef2f89ad244p-115},
+      {0x1.d41d41d41d41dp-1, 0x1.6f0d28ae56b4ep-4, -0x1.20db323097324p-59, 0x1.919ca183deca2p-113},
+      {0x1.cd85689039b0bp-1, 0x1.a926d3a4ad562p-4, -0x1.d7a16eab1e2adp-59, 0x1.99a9f67e22ed2p-116},
+      {0x1.c71c71c71c71cp-1, 0x1.e27076e2af2eap-4, -0x1.61578001e015ap-60, 0x1.55db94ebc402dp-116},
+      {0x1.c0e070381c0e0p-1, 0x1.0d77e7cd08e5bp-3, 0x1.9a5dc5e9030adp-57, -0x1.71dbd9a581397p-111},
+      {0x1.bacf914c1bad0p-1, 0x1.29552f81ff521p-3, 0x1.301771c407dc0p-57, -0x1.977b021b7c785p-111},
+      {0x1.b4e81b4e81b4fp-1, 0x1.44d2b6ccb7d1cp-3, 0x1.7d3d950f87e23p-59, 0x1.950595f322e9bp-113},
+      {0x1.af286bca1af28p-1, 0x1.5ff3070a793d6p-3, -0x1.bc60efafc6f6cp-58, -0x1.140655471953ep-113},
+      {0x1.a98ef606a63bep-1, 0x1.7ab890210d907p-3, -0x1.1072534a57e7dp-57, 0x1.aa47fe1494d87p-111},
+      {0x1.a41a41a41a41ap-1, 0x1.9525a9cf456b6p-3, -0x1.26fb3e2b1d1dap-57, 0x1.899417da79eedp-117},
+      {0x1.9ec8e951033d9p-1, 0x1.af3c94e80bff3p-3, 0x1.a3398064df33ep-57, -0x1.e34c4b23a32d1p-111},
+      {0x1.999999999999ap-1, 0x1.c8ff7c79a9a20p-3, -0x1.4f689f8434011p-57, 0x1.a24ae3b2f53a0p-111},
+      {0x1.948b0fcd6e9e0p-1, 0x1.e27076e2af2e8p-3, -0x1.61578001e015ep-59, 0x1.55db94ebc4023p-115},
+      {0x1.8f9c18f9c18fap-1, 0x1.fb9186d5e3e29p-3, 0x1.355519b0de535p-57, 0x1.682480b088ab6p-113},
+      {0x1.8acb90f6bf3aap-1, 0x1.0a324e27390e2p-2, 0x1.bdcfde8061c03p-56, 0x1.faa3780d6bef8p-110},
+      {0x1.8618618618618p-1, 0x1.1675cababa60fp-2, 0x1.ce63eab883727p-61, 0x1.1f833e825228bp-119},
+      {0x1.8181818181818p-1, 0x1.22941fbcf7966p-2, -0x1.dbd7ac258a2bdp-58, 0x1.3d2e9aad37a78p-112},
+      {0x1.7d05f417d05f4p-1, 0x1.2e8e2bae11d31p-2, -0x1.1e99b72bd7bf2p-57, -0x1.464244294826fp-111},
+      {0x1.78a4c8178a4c8p-1, 0x1.3a64c556945eap-2, 0x1.cbcd735d03424p-60, -0x1.485c31181fd5fp-119},
+      {0x1.745d1745d1746p-1, 0x1.4618bc21c5ec2p-2, -0x1.7a42642661c62p-61, 0x1.05772cd24c009p-116},
+      {0x1.702e05c0b8170p-1, 0x1.51aad872df82ep-2, -0x1.d8db0a7cc1543p-56, -0x1.f7158586541a0p-110},
+      {0x1.6c16c16c16c17p-1, 0x1.5d1bdbf5809cap-2, -0x1.7dc9c7c23801fp-56, 0x1.487ce02d29ad1p-110},
+      {0x1.6816816816817p-1, 0x1.686c81e9b14adp-2, 0x1.710af840538e3p-56, -0x1.75348484b8f33p-110},
+  };
+  dd m;
+  exponent = split_exponent(x, m);
+  const double* t = table[static_cast<int>(nearest_small(64 * m.hi)) - 45];
+  const dd p = two_prod(m.hi, t[0]), q = two_prod(m.lo, t[0]);
+  Triple f{p.hi - 1, 0, 0};
+  f.add(p.lo);
+  f.add(q);
+  const double g = f.a;
+  const double tail =
+      g * (-0x1.999999999999ap-4 +
+           g * (0x1.745d1745d1746p-4 +
+                g * (-0x1.5555555555555p-4 +
+                     g * (0x1.3b13b13b13b14p-4 +
+                          g * (-0x1.2492492492492p-4 +
+                               g * (0x1.1111111111111p-4 +
+                                    g * (-0x1p-4 + g * (0x1.e1e1e1e1e1e1ep-5 -
+                                                        g * 0x1.c71c71c71c71cp-5))))))));
+  const dd h(f.a, f.b);
+  dd r = dd(0x1.c71c71c71c71cp-4, 0x1.c71c71c71c71cp-58) + tail;
+  r = h * r - 0.125;
+  r = h * r + dd(0x1.2492492492492p-3, 0x1.2492492492492p-57);
+  r = h * r - dd(0x1.5555555555555p-3, 0x1.5555555555555p-57);
+  r = h * r + dd(0x1.999999999999ap-3, -0x1.999999999999ap-57);
+  r = h * r - 0.25;
+  r = h * r + dd(0x1.5555555555555p-2, 0x1.5555555555555p-56);
+  const dd square = two_prod(f.a, f.a);
+  const dd cross = two_prod(f.a, f.b);
+  Triple sum{t[1], t[2], t[3]};
+  sum.add(f.a);
+  sum.add(-square.hi / 2);
+  sum.add(f.b);
+  sum.add(-square.lo / 2);
+  sum.add(h * h * h * r);
+  sum.add(-cross);
+  sum.add(f.c - (f.a * f.c + f.b * f.b / 2));
+  return sum;
+}
+
+/// x^y for finite x > 0 and finite y: 2^(n y) m^y, the exponent kept to 2^-107 absolute.
+HALFULP_HD inline dd pow_positive(dd x, dd y) {
+  if (std::fabs(y.hi) > 0x1p120) {  // |y log x| > 2^13 unless x = 1
+    const bool grows = (x > dd(1)) == (y.hi > 0);
+    return x == dd(1) ? dd(1) : grows ? dd(std::numeric_limits<double>::infinity()) : dd(0);
+  }
+  int n;
+  const Triple l = log_reduced_triple(x, n);
+  // the size of the result first: beyond the range nothing below may overflow
+  const double size = y.hi * (n + l.a * 0x1.71547652b82fep+0);
+  if (!(std::fabs(size) < 2200)) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    return size > 0 ? dd(infinity) : dd(0);
+  }
+  dd turns = y * static_cast<double>(n);
+  const double k = nearest_small(turns.hi);
+  // y n is exact in three doubles; its fraction times log 2 joins y log m
+  const dd yn = two_prod(y.hi, n), yn2 = two_prod(y.lo, n);
+  Triple fraction{yn.hi - k, 0, 0};
+  fraction.add(yn.lo);
+  fraction.add(yn2);
+  Triple z;
+  z.add(two_prod(y.hi, l.a));
+  z.add(two_prod(fraction.a, 0x1.62e42fefa39efp-1));
+  z.add(two_prod(y.hi, l.b));
+  z.add(two_prod(y.lo, l.a));
+  z.add(two_prod(fraction.a, 0x1.abc9e3b39803fp-56));
+  z.add(two_prod(fraction.b, 0x1.62e42fefa39efp-1));
+  z.add((y.hi * l.c + y.lo * l.b) +
+        (fraction.a * 0x1.7b57a079a1934p-111 + fraction.b * 0x1.abc9e3b39803fp-56 +
+         fraction.c * 0x1.62e42fefa39efp-1));
+  const dd r = exp_scaled(dd(z.a, z.b), static_cast<int>(k));
+  return r + r * z.c;
+}
+
+}  // namespace kernel
+
 /// x^n by repeated squaring; the error grows as |n|.
 HALFULP_HD inline dd pow(dd x, int n) {
   unsigned k = n < 0 ? 0u - static_cast<unsigned>(n) : static_cast<unsigned>(n);
@@ -464,17 +681,273 @@ HALFULP_HD inline dd pow(dd x, int n) {
   return n < 0 ? 1.0 / r : r;
 }
 
-/// x^y; for integers |y| <= 16 by repeated squaring, else exp(y log |x|) with the sign of x^y.
+/// x^y. Exact where x and y are integers and the result is below 2^100, and for powers of two;
+/// integers y in [-2, 4] by multiplication.
 HALFULP_HD inline dd pow(dd x, dd y) {
-  if (y.lo == 0 && std::fabs(y.hi) <= 16 && y.hi == std::floor(y.hi))
-    return pow(x, static_cast<int>(y.hi));
-  if (x.hi == 0 || !isfinite(x) || !isfinite(y) || x == dd(1)) return {std::pow(x.hi, y.hi), 0};
-  if (x.hi > 0) return exp(y * log(x));
-  if (!(floor(y) == y)) return dd(std::numeric_limits<double>::quiet_NaN());
-  const dd half_y = ldexp(y, -1);
-  const dd r = exp(y * log(-x));
-  return floor(half_y) == half_y ? r : -r;
+  const bool whole = y == floor(y);
+  if (whole && y.hi >= -2 && y.hi <= 4) return pow(x, static_cast<int>(y.hi));
+  const dd half_y(0.5 * y.hi, 0.5 * y.lo);
+  const bool odd = whole && !(half_y == floor(half_y));
+  if (x.hi == 0 || !isfinite(x) || !isfinite(y)) {
+    const double r = std::pow(std::fabs(x.hi), y.hi);
+    if (x == dd(1)) return dd(1);
+    return dd(odd && std::copysign(1.0, x.hi) < 0 ? -r : r);
+  }
+  if (x.hi < 0 && !whole) return dd(std::numeric_limits<double>::quiet_NaN());
+  dd r = kernel::pow_positive(fabs(x), y);
+  if (whole && y.hi > 0 && r.hi < 0x1p100 && x == floor(x)) r = round(r);
+  return x.hi < 0 && odd ? -r : r;
 }
 HALFULP_HD inline dd pow(dd x, double y) { return pow(x, dd(y)); }
+
+/// Angle of the point (x, y) in [-pi, pi]: the double angle plus one exact correction,
+/// atan2(y, x) = t + (y cos t - x sin t)/(x cos t + y sin t).
+HALFULP_HD inline dd atan2(dd y, dd x) {
+  const double ax = std::fabs(x.hi), ay = std::fabs(y.hi);
+  if (!isfinite(x) || !isfinite(y) || ax == 0 || ay == 0) {
+    const double t = std::atan2(y.hi, x.hi);
+    if (t != t || t == 0) return dd(t);
+    const double eighths = kernel::nearest_small(t * 0x1.45f306dc9c883p+0);  // a multiple of pi/4
+    return kernel::pi() * (eighths / 4);
+  }
+  int n = 0;
+  std::frexp(ax > ay ? ax : ay, &n);
+  x = ldexp(x, -n);
+  y = ldexp(y, -n);
+  if (x.hi > 0 && ay < ax * 0x1p-60) return ldexp(y, n) / ldexp(x, n);
+  const double t = std::atan2(y.hi, x.hi);
+  dd s, c;
+  sincos(dd(t), s, c);
+  const dd across = y * c - x * s;
+  return dd(t) + across.hi / (x.hi * c.hi + y.hi * s.hi);
+}
+
+HALFULP_HD inline dd atan(dd x) { return x.hi == 0 ? x : atan2(x, dd(1)); }
+
+/// NaN for |x| > 1.
+HALFULP_HD inline dd asin(dd x) {
+  if (!(fabs(x) <= dd(1))) return dd(std::numeric_limits<double>::quiet_NaN());
+  if (x.hi == 0) return x;
+  if (std::fabs(x.hi) > 0.5) return atan2(x, sqrt((1.0 - x) * (1.0 + x)));
+  const double t = std::asin(x.hi);
+  dd s, c;
+  sincos(dd(t), s, c);
+  return dd(t) + (x - s).hi / c.hi;
+}
+
+/// NaN for |x| > 1; full relative accuracy at 1.
+HALFULP_HD inline dd acos(dd x) {
+  if (!(fabs(x) <= dd(1))) return dd(std::numeric_limits<double>::quiet_NaN());
+  return atan2(sqrt((1.0 - x) * (1.0 + x)), x);
+}
+
+HALFULP_HD inline dd sinh(dd x) {
+  if (x.hi == 0) return x;
+  const dd a = fabs(x);
+  dd r;
+  if (a.hi < 0.34) {
+    const dd e = expm1(a);
+    r = 0.5 * (e + e / (1.0 + e));
+  } else {
+    r = kernel::exp_scaled(a, -1);
+    if (a.hi < 40) r = r - 0.25 / r;
+  }
+  return x.hi < 0 ? -r : r;
+}
+
+HALFULP_HD inline dd cosh(dd x) {
+  const dd a = fabs(x);
+  const dd r = kernel::exp_scaled(a, -1);
+  return a.hi < 40 ? r + 0.25 / r : r;
+}
+
+HALFULP_HD inline dd tanh(dd x) {
+  if (x.hi == 0) return x;
+  const dd a = fabs(x);
+  if (a.hi > 40) return dd(x.hi < 0 ? -1 : 1);
+  const dd e = expm1(2.0 * a);
+  const dd r = e / (e + 2.0);
+  return x.hi < 0 ? -r : r;
+}
+
+HALFULP_HD inline dd asinh(dd x) {
+  if (x.hi == 0 || !isfinite(x)) return x;
+  const dd a = fabs(x);
+  const dd r =
+      a.hi > 0x1p60 ? log(a) + kernel::ln2() : log1p(a + a * a / (1.0 + sqrt(1.0 + a * a)));
+  return x.hi < 0 ? -r : r;
+}
+
+/// NaN for x < 1; full relative accuracy at 1.
+HALFULP_HD inline dd acosh(dd x) {
+  if (!(x >= dd(1))) return dd(std::numeric_limits<double>::quiet_NaN());
+  if (x.hi > 0x1p60) return log(x) + kernel::ln2();
+  const dd t = x - 1.0;
+  return log1p(t + sqrt(t * (t + 2.0)));
+}
+
+/// NaN for |x| > 1.
+HALFULP_HD inline dd atanh(dd x) {
+  if (x.hi == 0) return x;
+  const dd a = fabs(x);
+  if (!(a <= dd(1))) return dd(std::numeric_limits<double>::quiet_NaN());
+  const dd r = 0.5 * log1p(2.0 * a / (1.0 - a));
+  return x.hi < 0 ? -r : r;
+}
+
+/// Real cube root: Newton's step and its quadratic term on the double root.
+HALFULP_HD inline dd cbrt(dd x) {
+  if (x.hi == 0 || !isfinite(x)) return x;
+  int n = 0;
+  std::frexp(x.hi, &n);
+  n = n / 3;
+  x = ldexp(x, -3 * n);
+  const double y = std::cbrt(x.hi);
+  const dd square = kernel::two_prod(y, y);
+  const dd d = (x - square * y) / (3.0 * square);
+  return ldexp(y + (d - d.hi * d.hi / y), n);
+}
+
+/// sqrt(x^2 + y^2) without overflow or underflow of the squares.
+HALFULP_HD inline dd hypot(dd x, dd y) {
+  if (!isfinite(x) || !isfinite(y)) return dd(std::hypot(x.hi, y.hi));
+  const double ax = std::fabs(x.hi), ay = std::fabs(y.hi);
+  const double big = ax > ay ? ax : ay;
+  if (big == 0) return dd(0);
+  int n = 0;
+  std::frexp(big, &n);
+  x = ldexp(x, -n);
+  y = ldexp(y, -n);
+  const dd r = ldexp(sqrt(x * x + y * y), n);
+  return isfinite(r) ? r : dd(r.hi);
+}
+
+namespace kernel {
+
+/// exp(-x^2) with the square to 2^-150 of itself: x^2 in double-double would cost 700 units.
+HALFULP_HD inline dd exp_minus_square(dd x) {
+  const dd p = two_prod(x.hi, x.hi), q = two_prod(2 * x.hi, x.lo);
+  const dd s = two_sum(p.lo, q.hi);
+  const dd square = quick_two_sum(p.hi, s.hi);
+  const double rest = s.lo + (q.lo + x.lo * x.lo);
+  const dd r = exp(-square);
+  return r - r * rest;
+}
+
+/// erf(x) = 2 x exp(-x^2)/sqrt(pi) sum (2 x^2)^n/(2n+1)!!, DLMF 7.6.2, |x| <= 1; terms all
+/// positive.
+HALFULP_HD inline dd erf_series(dd x) {
+  const dd t = 2.0 * (x * x);
+  double tail = 0;
+  for (int k = 65; k > 37; k -= 2) tail = t.hi / k * (1 + tail);
+  dd sum = 1.0 + dd(tail);
+  for (int k = 37; k >= 3; k -= 2) sum = 1.0 + t / static_cast<double>(k) * sum;
+  return x * exp_minus_square(x) * sum * dd(0x1.20dd750429b6dp+0, 0x1.1ae3a914fed80p-56);
+}
+
+/// erfc(x), 1/2 <= x < 28: the trapezoidal rule with step h for the integral of
+/// exp(-t^2)/(t^2 + x^2), exact up to exp(-(pi/h)^2), plus the residue of the pole at t = i x while
+/// x < pi/h.
+HALFULP_HD inline dd erfc_trapezoid(dd x) {
+  constexpr double h = 0.34375;
+  static constexpr double table[26][2] = {
+      // exp(-(n h)^2), n = 1..26
+      {0x1.c6f00f5fd3d7fp-1, -0x1.ca4c29db2b71cp-55},
+      {0x1.3f26fc3a423a1p-1, 0x1.8b36154e2d2e1p-55},
+      {0x1.618a1d3bed529p-2, 0x1.2edd37e73e54dp-56},
+      {0x1.3533a6159f0c4p-3, -0x1.349869c1290e7p-58},
+      {0x1.ab03092a9353ep-5, 0x1.9debb5f9023fbp-59},
+      {0x1.d1969167c47a6p-7, -0x1.505a2c562b481p-62},
+      {0x1.90ccd8cf7ade9p-9, -0x1.335ef811bb2ccp-64},
+      {0x1.1068222437d65p-11, 0x1.5fce98a3105e2p-65},
+      {0x1.245963dc918c7p-14, -0x1.73913a0a5e77bp-68},
+      {0x1.ef6d5dc130f34p-18, -0x1.f2ed4b8ebcfa3p-72},
+      {0x1.4b6e1584a8971p-21, -0x1.87dd6f62b70f9p-77},
+      {0x1.5e1ac6dedefcap-25, -0x1.c02a1a76710d0p-81},
+      {0x1.23fd68479eb54p-29, 0x1.ac3f8221eb6e1p-83},
+      {0x1.808806e465fddp-34, -0x1.6740991d7e7a2p-88},
+      {0x1.8fd0cab75acbfp-39, 0x1.26cf7ed986fb3p-93},
+      {0x1.4835bd010a41bp-44, 0x1.7ab2b43c666b5p-99},
+      {0x1.a970798776731p-50, -0x1.e4f9872820c96p-105},
+      {0x1.b36631cfedfd5p-56, 0x1.dbb2c353600b1p-113},
+      {0x1.5fcdfe28b2b0ap-62, 0x1.c8120d0b0286ap-116},
+      {0x1.c0dbccd3eacc1p-69, -0x1.08a9c16a36fbbp-123},
+      {0x1.c4261fea6820ap-76, 0x1.828897eee618fp-133},
+      {0x1.679920e65d86ep-83, -0x1.ba97a3309dafdp-138},
+      {0x1.c397dd170e1d2p-91, 0x1.28d27ddb198e2p-145},
+      {0x1.bfc185a84a1f3p-99, -0x1.5874a2869fbb4p-153},
+      {0x1.5e825521d18a3p-107, -0x1.f8dcf5a99d83ap-161},
+      {0x1.b1433d68c205bp-116, 0x1.312d68fd3f470p-170},
+  };
+  const dd x2 = x * x;
+  double tail = 0;
+  for (int n = 26; n > 18; --n) tail += table[n - 1][0] / (n * n * (h * h) + x2.hi);
+  dd sum = tail;
+  for (int n = 18; n > 0; --n)
+    sum = sum + dd(table[n - 1][0], table[n - 1][1]) / (n * n * (h * h) + x2);
+  sum = 0.5 / x2 + sum;
+  const dd r = x * exp_minus_square(x) * sum * dd(0x1.c02e296f573b4p-3, -0x1.7322a4f39fa77p-57);
+  if (x.hi > 0x1.247426bd47de3p+3) return r;
+  return r - 2.0 / expm1(x * dd(0x1.247426bd47de3p+4, 0x1.c11e37d528014p-52));
+}
+
+}  // namespace kernel
+
+/// 1 - erf(x), full relative accuracy for large x.
+HALFULP_HD inline dd erfc(dd x) {
+  if (x.hi != x.hi) return x;
+  if (x.hi > 28) return dd(0);
+  if (x.hi >= 0.5) return kernel::erfc_trapezoid(x);
+  if (x.hi >= -1) return 1.0 - kernel::erf_series(x);
+  return x.hi < -9 ? dd(2) : 2.0 - kernel::erfc_trapezoid(-x);
+}
+
+/// erf(x) = 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+HALFULP_HD inline dd erf(dd x) {
+  if (x.hi != x.hi || x.hi == 0) return x;
+  if (std::fabs(x.hi) <= 1) return kernel::erf_series(x);
+  const dd a = fabs(x);
+  const dd r = a.hi > 9 ? dd(1) : 1.0 - kernel::erfc_trapezoid(a);
+  return x.hi < 0 ? -r : r;
+}
+
+/// Remainder of a/b with the sign of a; error a few 2^-106 |b|.
+HALFULP_HD inline dd fmod(dd a, dd b) {
+  if (!isfinite(a) || b.hi == 0 || b.hi != b.hi) return dd(std::fmod(a.hi, b.hi));
+  const dd m = fabs(b);
+  dd r = fabs(a);
+  if (!isfinite(b) || r < m) return a;
+  // long division, at most 50 bits of the quotient at a time; r may overshoot below zero
+  while (r >= m || r.hi < 0) {
+    int nr = 0, nm = 0;
+    std::frexp(r.hi, &nr);
+    std::frexp(m.hi, &nm);
+    const int n = nr - nm > 50 ? nr - nm - 50 : 0;
+    const dd step = ldexp(m, n);
+    double q = std::floor(r.hi / step.hi);
+    if (q == 0) q = 1;
+    const dd p = kernel::two_prod(q, step.hi);
+    r = (kernel::two_sum(r.hi, -p.hi) + r.lo) - p.lo;
+    r = r - kernel::two_prod(q, step.lo);
+  }
+  return a.hi < 0 ? -r : r;
+}
+
+/// a - b floor(a/b): the remainder with the sign of b.
+HALFULP_HD inline dd mod(dd a, dd b) {
+  const dd r = fmod(a, b);
+  return r.hi != 0 && (r.hi < 0) != (b.hi < 0) ? r + b : r;
+}
+
+/// The smaller and the larger of two numbers; NaN if one is NaN.
+HALFULP_HD inline dd min(dd a, dd b) { return b < a || isnan(b) ? b : a; }
+HALFULP_HD inline dd max(dd a, dd b) { return a < b || isnan(b) ? b : a; }
+/// As in <cmath>: a NaN is no number and loses.
+HALFULP_HD inline dd fmin(dd a, dd b) { return b < a || isnan(a) ? b : a; }
+HALFULP_HD inline dd fmax(dd a, dd b) { return a < b || isnan(a) ? b : a; }
+/// |x| with the sign of y, that of zero included.
+HALFULP_HD inline dd copysign(dd x, dd y) {
+  return (std::copysign(1.0, x.hi) < 0) == (std::copysign(1.0, y.hi) < 0) ? x : -x;
+}
 
 }  // namespace halfulp
