@@ -1,0 +1,1163 @@
+#include "halfulp/picture.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+#include <optional>
+#include <string_view>
+
+#include "detail/png.hpp"
+#include "halfulp/error.hpp"
+
+namespace halfulp {
+namespace {
+
+using detail::Rgb;
+
+constexpr double page_width = 1200;
+constexpr std::string_view ink = "#202124";
+constexpr std::string_view muted = "#5f6368";
+constexpr std::string_view frame_colour = "#8a9099";
+constexpr std::string_view grid_colour = "#e4e7eb";
+constexpr std::string_view solution_colour = "#1f5fa8";
+constexpr std::string_view error_colour = "#a33b20";
+constexpr std::string_view spectrum_colour = "#3c4043";
+constexpr std::string_view band_colour = "#f2b632";
+constexpr std::string_view window_colour = "#f7dc9c";
+constexpr Rgb missing_colour = {150, 150, 150};
+constexpr std::uint8_t missing_index = 255;
+constexpr int colours = 255;  // of a map; index 255 is left for what is not finite
+
+// ---- text -------------------------------------------------------------------------------------
+
+/// Valid UTF-8 of XML 1.0's characters; anything else becomes U+FFFD. Stops after `limit` characters.
+std::string clean_text(std::string_view text, std::size_t limit) {
+  constexpr std::string_view replacement = "\xEF\xBF\xBD";
+  std::string out;
+  std::size_t i = 0;
+  for (std::size_t count = 0; i < text.size(); ++count) {
+    if (count + 1 >= limit && text.size() - i > 1) {
+      out += "…";
+      break;
+    }
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2
+                               : lead >= 0xE0 && lead < 0xF0                  ? 3
+                               : lead >= 0xF0 && lead < 0xF5                  ? 4
+                                                                              : 0;
+    std::uint32_t code = length == 1 ? lead : length == 2 ? lead & 0x1Fu : length == 3 ? lead & 0xFu : lead & 7u;
+    bool valid = length != 0 && i + length <= text.size();
+    for (std::size_t k = 1; valid && k < length; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      valid = (next & 0xC0) == 0x80;
+      code = code << 6 | (next & 0x3Fu);
+    }
+    constexpr std::array<std::uint32_t, 5> least = {0, 0, 0x80, 0x800, 0x10000};
+    valid = valid && code >= least[length] && code <= 0x10FFFF && !(code >= 0xD800 && code < 0xE000) &&
+            code != 0xFFFE && code != 0xFFFF && code != 0x7F;
+    if (valid && code < 0x20) {
+      out += code == '\t' || code == '\n' || code == '\r' ? " " : std::string(replacement);
+      ++i;
+    } else if (valid) {
+      out += text.substr(i, length);
+      i += length;
+    } else {
+      out += replacement;
+      ++i;
+    }
+  }
+  return out;
+}
+
+std::string escape(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '&') out += "&amp;";
+    else if (c == '<') out += "&lt;";
+    else if (c == '>') out += "&gt;";
+    else if (c == '"') out += "&quot;";
+    else if (c == '\'') out += "&#39;";
+    else out += c;
+  }
+  return out;
+}
+
+constexpr bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/// A formula as markup: u_xx with a subscript, x^2 with an exponent, a centred dot for products.
+std::string formula_markup(std::string_view formula, std::size_t limit) {
+  const std::string text = clean_text(formula, limit);
+  std::string out;
+  double shift = 0;  // where the baseline stands now, in em of the main size
+  const auto shifted = [&](std::string_view piece, double em) {
+    char dy[16];
+    const auto end = std::to_chars(dy, dy + sizeof dy, em, std::chars_format::fixed, 2).ptr;
+    out += "<tspan dy=\"" + std::string(dy, end) + "em\" font-size=\"72%\">" + escape(piece) + "</tspan>";
+    shift = em;
+  };
+  const auto plain = [&](std::string_view piece) {
+    if (shift == 0) {
+      out += escape(piece);
+      return;
+    }
+    // dy is in units of the tspan's own size: undo the shift made at 72 %.
+    char dy[16];
+    const auto end = std::to_chars(dy, dy + sizeof dy, -0.72 * shift, std::chars_format::fixed, 3).ptr;
+    out += "<tspan dy=\"" + std::string(dy, end) + "em\">" + escape(piece) + "</tspan>";
+    shift = 0;
+  };
+  for (std::size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    const bool after_name = i > 0 && (is_letter(text[i - 1]) || is_digit(text[i - 1]));
+    std::size_t end = i + 1;
+    if (shift == 0 && c == '_' && after_name && end < text.size() && is_letter(text[end])) {
+      while (end < text.size() && (is_letter(text[end]) || is_digit(text[end]))) ++end;
+      shifted(std::string_view(text).substr(i + 1, end - i - 1), 0.3);
+    } else if (shift == 0 && c == '^' && end < text.size() && is_digit(text[end])) {
+      while (end < text.size() && is_digit(text[end])) ++end;
+      shifted(std::string_view(text).substr(i + 1, end - i - 1), -0.5);
+    } else if (c == '*') {
+      if (end < text.size() && text[end] == '*') {
+        plain("**");
+        ++end;
+      } else {
+        plain("·");
+      }
+    } else if (c == '-') {
+      plain("−");
+    } else {
+      plain(std::string_view(text).substr(i, 1));
+    }
+    i = end;
+  }
+  return out;
+}
+
+/// Coordinates on the page: a hundredth of a pixel is enough.
+std::string coordinate(double value) {
+  if (!(std::fabs(value) < 1e7)) value = value > 0 ? 1e7 : -1e7;
+  std::array<char, 32> buffer{};
+  const auto [end, error] =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed, 2);
+  std::string text(buffer.data(), end);
+  while (text.back() == '0') text.pop_back();
+  if (text.back() == '.') text.pop_back();
+  return text == "-0" ? "0" : text;
+}
+
+std::string with_minus_sign(std::string_view text) {
+  std::string out;
+  for (const char c : text) out += c == '-' ? std::string("−") : std::string(1, c);
+  return out;
+}
+
+std::string fixed_number(double value, int decimals) {
+  std::array<char, 400> buffer{};
+  if (value == 0) value = 0;  // no -0
+  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                          std::chars_format::fixed, decimals);
+  return with_minus_sign({buffer.data(), end});
+}
+
+std::string superscript(int exponent) {
+  constexpr std::array<std::string_view, 10> digits = {"⁰", "¹", "²", "³", "⁴",
+                                                       "⁵", "⁶", "⁷", "⁸", "⁹"};
+  std::string out = exponent < 0 ? "⁻" : "";
+  for (const char c : std::to_string(std::abs(exponent))) out += digits[static_cast<std::size_t>(c - '0')];
+  return out;
+}
+
+/// At most `digits` significant digits, for labels: 3.14, 1.2×10⁻⁵.
+std::string short_number(double value, int digits) {
+  std::array<char, 64> buffer{};
+  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                          std::chars_format::general, digits);
+  const std::string_view text(buffer.data(), end);
+  const std::size_t e = text.find('e');
+  if (e == std::string_view::npos) return with_minus_sign(text);
+  int exponent = 0;
+  const auto digits_at = text.begin() + static_cast<std::ptrdiff_t>(e) + (text[e + 1] == '+' ? 2 : 1);
+  std::from_chars(digits_at, text.end(), exponent);
+  return with_minus_sign(text.substr(0, e)) + "×10" + superscript(exponent);
+}
+
+// ---- scales -----------------------------------------------------------------------------------
+
+struct Tick {
+  double unit;  ///< place on the axis, 0 to 1
+  std::string label;
+};
+
+double divide_by_power_of_ten(double value, int exponent) {
+  const int half = exponent / 2;  // 10^exponent alone may not be a double
+  return value / std::pow(10.0, half) / std::pow(10.0, exponent - half);
+}
+
+/// Maps values to [0, 1] and knows its ticks. `t` is the value in the units of the labels.
+struct Scale {
+  bool logarithmic = false;
+  int exponent = 0;   ///< labels are in units of 10^exponent ...
+  double offset = 0;  ///< ... after this is taken off
+  double lower = 0;   ///< of t
+  double upper = 1;
+  std::vector<Tick> ticks;
+  std::vector<double> minor;  ///< units, grid without label
+  std::string note;           ///< "×10⁵", "×10⁻⁹ + 1.25"
+
+  [[nodiscard]] double unit(double value) const {
+    const double t = logarithmic ? std::log10(value) : divide_by_power_of_ten(value - offset, exponent);
+    return (t - lower) / (upper - lower);
+  }
+};
+
+double nice_step(double raw) {
+  const double power = std::pow(10.0, std::floor(std::log10(raw)));
+  const double lead = raw / power;
+  return (lead <= 1.0000001 ? 1 : lead <= 2.0000001 ? 2 : lead <= 5.0000001 ? 5 : 10) * power;
+}
+
+void add_linear_ticks(Scale& scale, int target) {
+  const double span = scale.upper - scale.lower;
+  const double step = nice_step(span / target);
+  const int decimals = std::max(0, -static_cast<int>(std::floor(std::log10(step) + 1e-9)));
+  const double slack = 1e-9 * span / step;
+  for (double k = std::ceil(scale.lower / step - slack); k <= scale.upper / step + slack; ++k) {
+    scale.ticks.push_back({(k * step - scale.lower) / span, fixed_number(k * step, decimals)});
+  }
+}
+
+/// @param padding  part of the range left free at both ends
+Scale linear_scale(double lower, double upper, int target, double padding) {
+  Scale scale;
+  if (!(lower <= upper)) lower = 0, upper = 1;
+  const double magnitude = std::max(std::fabs(lower), std::fabs(upper));
+  int exponent = magnitude > 0 ? static_cast<int>(std::floor(std::log10(magnitude))) : 0;
+  if (exponent >= -3 && exponent < 4) exponent = 0;
+  double a = divide_by_power_of_ten(lower, exponent), b = divide_by_power_of_ten(upper, exponent);
+  const double size = std::max(std::fabs(a), std::fabs(b));
+  const double flat = 1e-13;  // relative: below it the variation is rounding
+  if (!(b - a > flat * size)) {
+    const double middle = a + (b - a) / 2, half = size > 0 ? 0.5 * size : 1;
+    a = middle - half, b = middle + half;
+  } else if (b - a < 1e-4 * size) {
+    // Labels that would agree in their first four digits show what is left after an offset.
+    const double unit = std::pow(10.0, std::floor(std::log10(b - a)) + 1);
+    const double offset = std::round(a / unit) * unit;
+    const int shift = static_cast<int>(std::floor(std::log10(b - a)));
+    scale.offset = offset * std::pow(10.0, exponent / 2) * std::pow(10.0, exponent - exponent / 2);
+    a = divide_by_power_of_ten(a - offset, shift), b = divide_by_power_of_ten(b - offset, shift);
+    exponent += shift;
+  }
+  scale.exponent = exponent;
+  const double pad = padding * (b - a);
+  scale.lower = a - pad;
+  scale.upper = b + pad;
+  if (exponent != 0) scale.note = "×10" + superscript(exponent);
+  if (scale.offset != 0) {
+    scale.note += (scale.offset < 0 ? " − " : " + ") + short_number(std::fabs(scale.offset), 12);
+  }
+  add_linear_ticks(scale, target);
+  return scale;
+}
+
+/// A space axis from end to end; ticks in multiples of pi where both ends are.
+Scale space_scale(double lower, double upper, int target) {
+  constexpr double pi = std::numbers::pi;
+  const double span = (upper - lower) / pi;
+  const auto whole = [](double v) { return std::fabs(v - std::round(v)) < 1e-9; };
+  if (whole(2 * lower / pi) && whole(2 * span) && span > 0.4 && span < 1000) {
+    double step = 0.25;  // of pi
+    while (span / step > target + 1) step *= 2;
+    Scale scale;
+    scale.lower = lower, scale.upper = upper;
+    for (double k = std::ceil(lower / pi / step - 1e-9); k * step <= upper / pi + 1e-9; ++k) {
+      const double quarters = std::round(4 * k * step);  // label: quarters * pi / 4, reduced
+      const int denominator = std::fmod(quarters, 4) == 0 ? 1 : std::fmod(quarters, 2) == 0 ? 2 : 4;
+      const double numerator = quarters * denominator / 4;
+      std::string label = numerator == 0 ? "0" : numerator == 1 ? "π" : numerator == -1 ? "−π"
+                                               : fixed_number(numerator, 0) + "π";
+      if (denominator > 1) label += "/" + std::to_string(denominator);
+      scale.ticks.push_back({(k * step * pi - lower) / (upper - lower), label});
+    }
+    return scale;
+  }
+  return linear_scale(lower, upper, target, 0);
+}
+
+/// Decades that hold [lower, upper], both positive.
+Scale log_scale(double lower, double upper, int target) {
+  Scale scale;
+  scale.logarithmic = true;
+  scale.lower = std::floor(std::log10(lower) + 1e-9);
+  scale.upper = std::max(std::ceil(std::log10(upper) - 1e-9), scale.lower + 1);
+  const double decades = scale.upper - scale.lower;
+  double step = 1;
+  for (const double candidate : {1., 2., 3., 4., 5., 10., 20., 25., 50., 100.}) {
+    step = candidate;
+    if (decades / step <= target) break;
+  }
+  for (double k = std::ceil(scale.lower / step) * step; k <= scale.upper; k += step) {
+    scale.ticks.push_back({(k - scale.lower) / decades, "10" + superscript(static_cast<int>(k))});
+  }
+  if (decades <= 3) {
+    for (double k = scale.lower; k < scale.upper; ++k) {
+      for (int m = 2; m < 10; ++m) scale.minor.push_back((k + std::log10(m) - scale.lower) / decades);
+    }
+  } else if (step > 1 && decades <= 40) {
+    for (double k = scale.lower; k <= scale.upper; ++k) scale.minor.push_back((k - scale.lower) / decades);
+  }
+  return scale;
+}
+
+// ---- data -------------------------------------------------------------------------------------
+
+struct Range {
+  double lower = std::numeric_limits<double>::infinity();
+  double upper = -std::numeric_limits<double>::infinity();
+  std::size_t not_finite = 0;
+
+  [[nodiscard]] bool empty() const { return !(lower <= upper); }
+};
+
+Range range_of(std::span<const double> values) {
+  Range range;
+  for (const double v : values) {
+    if (std::isfinite(v)) range.lower = std::min(range.lower, v), range.upper = std::max(range.upper, v);
+    else ++range.not_finite;
+  }
+  return range;
+}
+
+/// Limits of a logarithmic axis for magnitudes: the dips to zero where an error changes sign are
+/// left below it.
+std::optional<Scale> magnitude_scale(std::span<const double> values, int target, double most_decades) {
+  std::vector<double> positive;
+  for (const double v : values) {
+    if (std::isfinite(v) && v != 0) positive.push_back(std::fabs(v));
+  }
+  if (positive.empty()) return std::nullopt;
+  const auto low = positive.begin() + static_cast<std::ptrdiff_t>(positive.size() / 100);
+  std::nth_element(positive.begin(), low, positive.end());
+  const double lower = *low;
+  const double upper = *std::max_element(positive.begin(), positive.end());
+  const double least = std::pow(10.0, std::log10(upper) - most_decades);
+  return log_scale(std::max({lower, least, std::numeric_limits<double>::denorm_min()}), upper, target);
+}
+
+/// Wavelengths in a curve: half the extrema that stand out by more than a hundredth of its range.
+double count_wavelengths(std::span<const double> values) {
+  const Range range = range_of(values);
+  if (range.empty()) return 0;
+  const double threshold = 0.01 * (range.upper - range.lower);
+  if (!(threshold > 0) || !(threshold > 1e-13 * std::max(std::fabs(range.lower), std::fabs(range.upper)))) {
+    return 0;
+  }
+  double high = -std::numeric_limits<double>::infinity(), low = -high;
+  int direction = 0;
+  std::ptrdiff_t extrema = 0;
+  for (const double v : values) {
+    if (!std::isfinite(v)) continue;
+    high = std::max(high, v), low = std::min(low, v);
+    if (direction >= 0 && v < high - threshold) {
+      extrema += direction == 1, direction = -1, low = v;
+    } else if (direction <= 0 && v > low + threshold) {
+      extrema += direction == -1, direction = 1, high = v;
+    }
+  }
+  return 0.5 * static_cast<double>(extrema);
+}
+
+double highest_frequency(const PictureAxis& axis) {
+  double highest = 0;
+  for (const auto& [lower, upper] : axis.bands) {
+    if (std::isfinite(upper)) highest = std::max(highest, upper);
+  }
+  return highest;
+}
+
+double expected_wavelengths(const PictureAxis& axis) {
+  return highest_frequency(axis) * (axis.upper - axis.lower) / (2 * std::numbers::pi);
+}
+
+std::vector<double> uniform_points(double lower, double upper, std::ptrdiff_t n) {
+  std::vector<double> points(static_cast<std::size_t>(n));
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const double t = static_cast<double>(i) / static_cast<double>(n - 1);
+    points[static_cast<std::size_t>(i)] = i + 1 == n ? upper : lower + t * (upper - lower);
+  }
+  return points;
+}
+
+/// Middles of n cells. `scattered`: a place in each cell instead that no wave can keep step with.
+std::vector<double> cell_points(double lower, double upper, std::ptrdiff_t n, bool scattered) {
+  std::vector<double> points(static_cast<std::size_t>(n));
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const double golden = static_cast<double>(i) * (std::numbers::phi - 1);
+    const double place = scattered ? golden - std::floor(golden) : 0.5;
+    points[static_cast<std::size_t>(i)] =
+        lower + (static_cast<double>(i) + place) / static_cast<double>(n) * (upper - lower);
+  }
+  return points;
+}
+
+std::vector<double> sample(const Picture& picture, const std::vector<std::vector<double>>& grid) {
+  std::vector<double> values = picture.sample(grid);
+  std::size_t size = 1;
+  for (const auto& points : grid) size *= points.size();
+  if (values.size() != size) {
+    throw ShapeError("draw_svg", "sample(axes).size()", std::ssize(values),
+                     static_cast<std::ptrdiff_t>(size));
+  }
+  return values;
+}
+
+// ---- colour -----------------------------------------------------------------------------------
+
+/// sRGB of a colour in OKLCh (Ottosson 2020); chroma is lowered until the screen can show it.
+Rgb from_oklch(double lightness, double chroma, double hue_degrees) {
+  const double hue = hue_degrees * std::numbers::pi / 180;
+  const auto linear = [&](double c) {
+    const double a = c * std::cos(hue), b = c * std::sin(hue);
+    const double l = std::pow(lightness + 0.3963377774 * a + 0.2158037573 * b, 3);
+    const double m = std::pow(lightness - 0.1055613458 * a - 0.0638541728 * b, 3);
+    const double s = std::pow(lightness - 0.0894841775 * a - 1.2914855480 * b, 3);
+    return std::array<double, 3>{4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+                                 -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+                                 -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s};
+  };
+  const auto shown = [](const std::array<double, 3>& rgb) {
+    return std::all_of(rgb.begin(), rgb.end(), [](double v) { return v >= -1e-4 && v <= 1.0001; });
+  };
+  if (!shown(linear(chroma))) {
+    double low = 0, high = chroma;
+    for (int k = 0; k < 20; ++k) (shown(linear((low + high) / 2)) ? low : high) = (low + high) / 2;
+    chroma = low;
+  }
+  Rgb out{};
+  const auto rgb = linear(chroma);
+  for (std::size_t k = 0; k < 3; ++k) {
+    const double v = std::clamp(rgb[k], 0.0, 1.0);
+    const double encoded = v <= 0.0031308 ? 12.92 * v : 1.055 * std::pow(v, 1 / 2.4) - 0.055;
+    out[k] = static_cast<std::uint8_t>(std::lround(255 * encoded));
+  }
+  return out;
+}
+
+/// Maps of constant lightness slope in OKLCh, so that equal steps of the value look equal.
+enum class ColourMap { sequential, diverging, magnitude };
+
+std::vector<Rgb> palette_of(ColourMap map) {
+  std::vector<Rgb> palette;
+  for (int i = 0; i < colours; ++i) {
+    const double t = static_cast<double>(i) / (colours - 1);
+    if (map == ColourMap::sequential) {         // dark violet, green, yellow
+      palette.push_back(from_oklch(0.27 + 0.66 * t, 0.09 + 0.1 * std::pow(2 * t - 1, 2), 315 - 212 * t));
+    } else if (map == ColourMap::magnitude) {   // near black, purple, orange, light yellow
+      palette.push_back(from_oklch(0.16 + 0.80 * t, 0.17 * std::sin(std::numbers::pi * (0.1 + 0.8 * t)),
+                                   285 + 180 * t));
+    } else {                                    // blue, white, red
+      const double s = 2 * t - 1;
+      palette.push_back(from_oklch(0.975 - 0.555 * std::fabs(s), 0.24 * std::fabs(s), s < 0 ? 255 : 27));
+    }
+  }
+  palette.push_back(missing_colour);
+  return palette;
+}
+
+std::string hex_colour(const Rgb& colour) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string out = "#";
+  for (const std::uint8_t channel : colour) {
+    out += digits[channel >> 4];
+    out += digits[channel & 15];
+  }
+  return out;
+}
+
+// ---- drawing ----------------------------------------------------------------------------------
+
+struct Box {
+  double x, y, width, height;
+};
+
+struct TextStyle {
+  double size = 12;
+  std::string_view anchor = "start";
+  std::string_view colour = ink;
+  bool bold = false;
+  bool italic = false;
+  double rotate = 0;
+};
+
+class Page {
+ public:
+  /// `markup` must be escaped already.
+  void markup(double x, double y, std::string_view markup, TextStyle style = {}) {
+    out_ += "<text x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" font-size=\"" +
+            coordinate(style.size) + "\" fill=\"" + std::string(style.colour) + "\"";
+    if (style.anchor != "start") out_ += " text-anchor=\"" + std::string(style.anchor) + "\"";
+    if (style.bold) out_ += " font-weight=\"bold\"";
+    if (style.italic) out_ += " font-style=\"italic\"";
+    if (style.rotate != 0) {
+      out_ += " transform=\"rotate(" + coordinate(style.rotate) + " " + coordinate(x) + " " +
+              coordinate(y) + ")\"";
+    }
+    out_ += ">";
+    out_ += markup;
+    out_ += "</text>\n";
+  }
+  void text(double x, double y, std::string_view text, TextStyle style = {}, std::size_t limit = 200) {
+    markup(x, y, escape(clean_text(text, limit)), style);
+  }
+  void line(double x1, double y1, double x2, double y2, std::string_view colour, double width = 1) {
+    out_ += "<line x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" + coordinate(x2) +
+            "\" y2=\"" + coordinate(y2) + "\" stroke=\"" + std::string(colour) + "\" stroke-width=\"" +
+            coordinate(width) + "\"/>\n";
+  }
+  void rectangle(const Box& box, std::string_view fill, std::string_view stroke = "none",
+                 double opacity = 1, double radius = 0) {
+    out_ += "<rect x=\"" + coordinate(box.x) + "\" y=\"" + coordinate(box.y) + "\" width=\"" +
+            coordinate(box.width) + "\" height=\"" + coordinate(box.height) + "\" fill=\"" +
+            std::string(fill) + "\"";
+    if (stroke != "none") out_ += " stroke=\"" + std::string(stroke) + "\"";
+    if (opacity != 1) out_ += " fill-opacity=\"" + coordinate(opacity) + "\"";
+    if (radius != 0) out_ += " rx=\"" + coordinate(radius) + "\"";
+    out_ += "/>\n";
+  }
+  void path(std::string_view data, std::string_view stroke, double width, std::string_view fill = "none",
+            double opacity = 1) {
+    if (data.empty()) return;
+    out_ += "<path d=\"" + std::string(data) + "\" stroke=\"" + std::string(stroke) +
+            "\" stroke-width=\"" + coordinate(width) + "\" fill=\"" + std::string(fill) + "\"";
+    if (opacity != 1) out_ += " opacity=\"" + coordinate(opacity) + "\"";
+    out_ += " stroke-linejoin=\"round\"/>\n";
+  }
+  void image(const Box& box, std::ptrdiff_t columns, std::ptrdiff_t rows,
+             std::span<const std::uint8_t> indices, std::span<const Rgb> palette, bool smooth) {
+    out_ += "<image x=\"" + coordinate(box.x) + "\" y=\"" + coordinate(box.y) + "\" width=\"" +
+            coordinate(box.width) + "\" height=\"" + coordinate(box.height) +
+            "\" preserveAspectRatio=\"none\"" + (smooth ? "" : " image-rendering=\"optimizeSpeed\"") +
+            " xlink:href=\"data:image/png;base64," +
+            detail::encode_base64(detail::encode_png(columns, rows, indices, palette)) + "\"/>\n";
+  }
+  void begin_clip(const Box& box) {
+    const std::string id = "clip" + std::to_string(++clips_);
+    out_ += "<clipPath id=\"" + id + "\"><rect x=\"" + coordinate(box.x) + "\" y=\"" +
+            coordinate(box.y) + "\" width=\"" + coordinate(box.width) + "\" height=\"" +
+            coordinate(box.height) + "\"/></clipPath>\n<g clip-path=\"url(#" + id + ")\">\n";
+  }
+  void end_clip() { out_ += "</g>\n"; }
+  /// Fill running upwards through a map, for colour bars.
+  void gradient_bar(const Box& box, std::span<const Rgb> palette) {
+    const std::string id = "map" + std::to_string(++gradients_);
+    out_ += "<linearGradient id=\"" + id + "\" x1=\"0\" y1=\"1\" x2=\"0\" y2=\"0\">";
+    constexpr int stops = 32;
+    for (int k = 0; k <= stops; ++k) {
+      const Rgb& colour = palette[static_cast<std::size_t>(k * (colours - 1) / stops)];
+      out_ += "<stop offset=\"" + coordinate(100.0 * k / stops) + "%\" stop-color=\"" + hex_colour(colour) + "\"/>";
+    }
+    out_ += "</linearGradient>\n";
+    rectangle(box, "url(#" + id + ")", frame_colour);
+  }
+  [[nodiscard]] std::string finish(double height, std::string_view title) const {
+    return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+           "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" "
+           "width=\"" + coordinate(page_width) + "\" height=\"" + coordinate(height) +
+           "\" viewBox=\"0 0 " + coordinate(page_width) + " " + coordinate(height) +
+           "\" font-family=\"Helvetica, Arial, sans-serif\">\n<title>" +
+           escape(clean_text(title, 200)) + "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n" +
+           out_ + "</svg>\n";
+  }
+
+ private:
+  std::string out_;
+  int clips_ = 0;
+  int gradients_ = 0;
+};
+
+struct Labels {
+  std::string title;         ///< above the frame, bold
+  std::string remark;        ///< after it, grey
+  std::string horizontal;    ///< below
+  std::string vertical;      ///< left, rotated
+};
+
+/// Frame, grid, ticks and labels; what a panel shows is drawn before, the grid is under it.
+void draw_grid(Page& page, const Box& box, const Scale& across, const Scale& up) {
+  for (const double unit : across.minor) {
+    const double x = box.x + unit * box.width;
+    page.line(x, box.y, x, box.y + box.height, "#f1f3f5");
+  }
+  for (const double unit : up.minor) {
+    const double y = box.y + (1 - unit) * box.height;
+    page.line(box.x, y, box.x + box.width, y, "#f1f3f5");
+  }
+  for (const Tick& tick : across.ticks) {
+    const double x = box.x + tick.unit * box.width;
+    page.line(x, box.y, x, box.y + box.height, grid_colour);
+  }
+  for (const Tick& tick : up.ticks) {
+    const double y = box.y + (1 - tick.unit) * box.height;
+    page.line(box.x, y, box.x + box.width, y, grid_colour);
+  }
+}
+
+void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up, const Labels& labels) {
+  page.rectangle(box, "none", frame_colour);
+  const double bottom = box.y + box.height;
+  for (const Tick& tick : across.ticks) {
+    const double x = box.x + tick.unit * box.width;
+    page.line(x, bottom, x, bottom + 4, frame_colour);
+    page.text(x, bottom + 18, tick.label, {.anchor = "middle"});
+  }
+  for (const Tick& tick : up.ticks) {
+    const double y = box.y + (1 - tick.unit) * box.height;
+    page.line(box.x - 4, y, box.x, y, frame_colour);
+    page.text(box.x - 8, y + 4, tick.label, {.anchor = "end"});
+  }
+  page.markup(box.x, box.y - 10,
+              "<tspan font-weight=\"bold\">" + escape(clean_text(labels.title, 80)) + "</tspan>" +
+                  (labels.remark.empty() ? std::string()
+                                         : "<tspan dx=\"10\" font-size=\"12\" fill=\"" + std::string(muted) +
+                                               "\">" + escape(clean_text(labels.remark, 120)) + "</tspan>"),
+              {.size = 14});
+  std::string below = labels.horizontal;
+  if (!across.note.empty()) below += "  (" + across.note + ")";
+  page.text(box.x + box.width / 2, bottom + 38, below, {.anchor = "middle", .colour = muted});
+  std::string left = labels.vertical;
+  if (!up.note.empty()) left += "  (" + up.note + ")";
+  if (!left.empty()) {
+    page.text(box.x - 52, box.y + box.height / 2, left,
+              {.anchor = "middle", .colour = muted, .rotate = -90});
+  }
+}
+
+/// The curve through (x, y) in the box, broken where a value is not finite. Where many samples fall
+/// on a pixel column its first, lowest, highest and last stand for them: nothing visible is lost.
+std::string curve(const Box& box, const Scale& across, const Scale& up, std::span<const double> x,
+                  std::span<const double> y) {
+  std::string data;
+  bool pen_down = false;
+  const auto go_to = [&](double px, double py) {
+    data += pen_down ? "L" : "M";
+    data += coordinate(px) + " " + coordinate(py);
+    pen_down = true;
+  };
+  const auto height_of = [&](double value) {
+    const double unit = up.logarithmic && !(value > 0) ? -0.02 : up.unit(value);
+    return box.y + (1 - std::clamp(unit, -0.02, 1.02)) * box.height;
+  };
+  const bool dense = static_cast<double>(x.size()) > 4 * box.width;
+  for (std::size_t i = 0; i < x.size();) {
+    if (!std::isfinite(y[i])) {
+      pen_down = false;
+      ++i;
+      continue;
+    }
+    const double px = box.x + across.unit(x[i]) * box.width;
+    std::size_t end = i + 1;
+    if (!dense) {
+      const bool lonely = !pen_down && (end == x.size() || !std::isfinite(y[end]));
+      go_to(px, height_of(y[i]));
+      if (lonely) go_to(px + 0.8, height_of(y[i]));
+    } else {
+      std::size_t lowest = i, highest = i;
+      for (; end < x.size() && std::isfinite(y[end]) &&
+             box.x + across.unit(x[end]) * box.width < std::floor(px) + 1;
+           ++end) {
+        if (y[end] < y[lowest]) lowest = end;
+        if (y[end] > y[highest]) highest = end;
+      }
+      std::array<std::size_t, 4> marks = {i, lowest, highest, end - 1};
+      std::sort(marks.begin(), marks.end());
+      for (std::size_t k = 0; k < marks.size(); ++k) {
+        if (k > 0 && marks[k] == marks[k - 1]) continue;
+        go_to(box.x + across.unit(x[marks[k]]) * box.width, height_of(y[marks[k]]));
+      }
+    }
+    i = end;
+  }
+  return data;
+}
+
+/// The band between the envelopes: lowest and highest value within one wavelength of each column.
+std::vector<std::string> envelope(const Box& box, const Scale& across, const Scale& up,
+                                  std::span<const double> x, std::span<const double> y,
+                                  double wavelength_pixels) {
+  const double reach = std::max(0.5, 0.6 * wavelength_pixels);
+  std::vector<double> place(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) place[i] = across.unit(x[i]) * box.width;
+  std::vector<std::string> bands;
+  std::string top, bottom;
+  const auto close = [&] {
+    if (!top.empty()) bands.push_back("M" + top.substr(1) + bottom + "Z");
+    top.clear(), bottom.clear();
+  };
+  for (double column = 0; column <= box.width; column += 1) {
+    const auto first = std::lower_bound(place.begin(), place.end(), column - reach) - place.begin();
+    const auto last = std::upper_bound(place.begin(), place.end(), column + reach) - place.begin();
+    const Range range = range_of(y.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)));
+    if (range.empty() || range.not_finite > 0) {
+      close();
+      continue;
+    }
+    const std::string at = coordinate(box.x + column) + " ";
+    top += "L" + at + coordinate(box.y + (1 - up.unit(range.upper)) * box.height);
+    bottom = "L" + at + coordinate(box.y + (1 - up.unit(range.lower)) * box.height) + bottom;
+  }
+  close();
+  return bands;
+}
+
+std::string count_remark(std::size_t not_finite, std::string_view what) {
+  return not_finite == 0 ? std::string()
+                         : std::to_string(not_finite) + " " + std::string(what) +
+                               (not_finite == 1 ? " is" : " are") + " not finite";
+}
+
+std::string join_remarks(const std::vector<std::string>& remarks) {
+  std::string out;
+  for (const std::string& remark : remarks) {
+    if (!remark.empty()) out += (out.empty() ? "" : " · ") + remark;
+  }
+  return out;
+}
+
+void draw_nothing(Page& page, const Box& box, std::string_view why) {
+  page.text(box.x + box.width / 2, box.y + box.height / 2, why,
+            {.size = 13, .anchor = "middle", .colour = muted, .italic = true});
+}
+
+/// The part of an axis that is enlarged: a few wavelengths in the middle, or about the largest value
+/// if the middle is quiet.
+std::pair<double, double> zoom_window(const PictureAxis& axis, std::span<const double> x,
+                                      std::span<const double> y, double wavelengths) {
+  const double length = axis.upper - axis.lower;
+  const double width = length * std::min(1.0, 6 / wavelengths);
+  const Range all = range_of(y);
+  double centre = axis.lower + length / 2;
+  std::vector<double> near;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (std::fabs(x[i] - centre) <= width / 2) near.push_back(y[i]);
+  }
+  const Range middle = range_of(near);
+  if (middle.empty() || middle.upper - middle.lower < 0.4 * (all.upper - all.lower)) {
+    const double level = all.lower + (all.upper - all.lower) / 2;
+    double best = -1;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (std::isfinite(y[i]) && std::fabs(y[i] - level) > best) best = std::fabs(y[i] - level), centre = x[i];
+    }
+  }
+  const double lower = std::clamp(centre - width / 2, axis.lower, axis.upper - width);
+  return {lower, lower + width};
+}
+
+void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool name_axis) {
+  Labels labels{.title = name_axis ? "Spectrum along " + axis.name : "Spectrum",
+                .remark = axis.bands.empty() ? "no bands" : "shaded: the bands of the prior",
+                .horizontal = "angular frequency (rad per unit of " + axis.name + ")",
+                .vertical = "amplitude"};
+  const Range frequencies = range_of(axis.frequency);
+  const double highest = highest_frequency(axis);
+  double right = frequencies.empty() ? 1.25 * highest : frequencies.upper;
+  if (highest > 0) right = std::min(right, 1.4 * highest + 4 * std::numbers::pi / (axis.upper - axis.lower));
+  right = std::max(right, 1.02 * highest);
+  if (!(right > 0)) right = 1;
+  std::size_t visible = 0;
+  while (visible < axis.frequency.size() && axis.frequency[visible] <= right) ++visible;
+  const std::span amplitude = std::span(axis.amplitude).first(visible);
+  const std::span frequency = std::span(axis.frequency).first(visible);
+  const Scale across = linear_scale(0, right, 7, 0);
+  const auto found = magnitude_scale(amplitude, 7, 24);
+  const Scale up = found ? *found : log_scale(1e-1, 1, 2);
+  draw_grid(page, box, across, up);
+  page.begin_clip(box);
+  for (const auto& [lower, upper] : axis.bands) {
+    double from = box.x + across.unit(lower) * box.width, to = box.x + across.unit(upper) * box.width;
+    if (!(to - from >= 2)) from = (from + to) / 2 - 1, to = from + 2;
+    page.rectangle({from, box.y, to - from, box.height}, band_colour, "none", 0.32);
+  }
+  page.path(curve(box, across, up, frequency, amplitude), spectrum_colour, 1.2);
+  page.end_clip();
+  // Labels of the bands, staggered in three rows; those without room are counted.
+  std::array<double, 3> row_end = {-1e9, -1e9, -1e9};
+  std::ptrdiff_t unlabelled = 0;
+  for (const auto& [lower, upper] : axis.bands) {
+    std::string label = short_number(lower, 4);
+    if (upper > lower) label += "–" + short_number(upper, 4);
+    const double width = 6.2 * static_cast<double>(clean_text(label, 99).size()) + 8;
+    const double middle = box.x + box.width * across.unit(lower + (upper - lower) / 2);
+    const double at = std::clamp(middle, box.x + width / 2 + 2, box.x + box.width - width / 2 - 2);
+    const auto row = std::find_if(row_end.begin(), row_end.end(),
+                                  [&](double end) { return end + 4 <= at - width / 2; });
+    if (row == row_end.end()) {
+      ++unlabelled;
+      continue;
+    }
+    const double y = box.y + 15 + 15 * static_cast<double>(row - row_end.begin());
+    page.rectangle({at - width / 2, y - 11, width, 14}, "#ffffff", "none", 0.8, 3);
+    page.text(at, y, label, {.size = 11, .anchor = "middle", .colour = "#7a5200"});
+    *row = at + width / 2;
+  }
+  if (unlabelled > 0) labels.remark += " (" + std::to_string(unlabelled) + " without label)";
+  if (axis.frequency.empty()) draw_nothing(page, box, "no spectrum");
+  else if (!found) draw_nothing(page, box, "the spectrum is zero or not finite");
+  draw_frame(page, box, across, up, labels);
+}
+
+// ---- one dimension ----------------------------------------------------------------------------
+
+double draw_one_dimension(Page& page, const Picture& picture, double top) {
+  const PictureAxis& axis = picture.axes[0];
+  const double guess = expected_wavelengths(axis);
+  const auto n = static_cast<std::ptrdiff_t>(guess > 0 ? std::clamp(16 * guess, 2000.0, 131071.0) : 8000.0) + 1;
+  const auto x = uniform_points(axis.lower, axis.upper, n);
+  const auto u = sample(picture, {x});
+  const Range range = range_of(u);
+  const double wavelengths = count_wavelengths(u);
+  const bool zoomed = wavelengths > 14;
+
+  const Box whole = {86, top + 30, zoomed ? 720. : 1084., 270};
+  const double pixels = wavelengths > 0 ? whole.width / wavelengths : whole.width;
+  const bool as_band = pixels < 7;
+  const Scale across = space_scale(axis.lower, axis.upper, 8);
+  const Scale up = linear_scale(range.lower, range.upper, 6, 0.06);
+  draw_grid(page, whole, across, up);
+  std::pair<double, double> window;
+  if (zoomed) {
+    window = zoom_window(axis, x, u, wavelengths);
+    const double from = whole.x + across.unit(window.first) * whole.width;
+    const double to = whole.x + across.unit(window.second) * whole.width;
+    page.rectangle({from - 1, whole.y, to - from + 2, whole.height}, window_colour, "none", 0.9);
+  }
+  page.begin_clip(whole);
+  if (as_band) {
+    for (const std::string& band : envelope(whole, across, up, x, u, pixels)) {
+      page.path(band, solution_colour, 1, solution_colour, 0.75);
+    }
+  } else {
+    page.path(curve(whole, across, up, x, u), solution_colour, 1.3);
+  }
+  page.end_clip();
+  if (range.empty()) draw_nothing(page, whole, "no finite value");
+  draw_frame(page, whole, across, up,
+             {.title = "Solution",
+              .remark = join_remarks({as_band ? "faster than the pixels: the band between its envelopes" : "",
+                                      count_remark(range.not_finite, "samples")}),
+              .horizontal = axis.name,
+              .vertical = picture.field});
+
+  if (zoomed) {
+    const Box box = {890, whole.y, 280, whole.height};
+    const auto points = uniform_points(window.first, window.second, 1201);
+    const auto values = sample(picture, {points});
+    const Range part = range_of(values);
+    const Scale along = linear_scale(window.first, window.second, 4, 0);
+    const Scale high = linear_scale(part.lower, part.upper, 6, 0.06);
+    page.rectangle(box, window_colour, "none", 0.25);
+    draw_grid(page, box, along, high);
+    page.begin_clip(box);
+    page.path(curve(box, along, high, points, values), solution_colour, 1.5);
+    page.end_clip();
+    draw_frame(page, box, along, high,
+               {.title = "Enlarged", .remark = "the shaded part", .horizontal = axis.name, .vertical = ""});
+  }
+
+  const double second = whole.y + whole.height + 84;
+  const Box box = {86, second, 480, 240};
+  const PictureError& error = picture.error;
+  const Range errors = range_of(error.values);
+  const auto found = magnitude_scale(error.values, 7, 700);
+  const Scale high = found ? *found : log_scale(1e-17, 1e-15, 4);
+  std::vector<double> magnitude;
+  for (const double v : error.values) magnitude.push_back(std::fabs(v));
+  draw_grid(page, box, across, high);
+  page.begin_clip(box);
+  if (!error.values.empty()) page.path(curve(box, across, high, error.axes[0], magnitude), error_colour, 1.1);
+  page.end_clip();
+  if (error.values.empty()) draw_nothing(page, box, "not available");
+  else if (errors.empty()) draw_nothing(page, box, "no finite value");
+  else if (!found) draw_nothing(page, box, "zero at every point");
+  draw_frame(page, box, space_scale(axis.lower, axis.upper, 6), high,
+             {.title = error.label, .remark = count_remark(errors.not_finite, "values"),
+              .horizontal = axis.name, .vertical = ""});
+  draw_spectrum(page, {690, second, 480, 240}, axis, false);
+  return second + 240 + 56;
+}
+
+// ---- two dimensions ---------------------------------------------------------------------------
+
+struct Raster {
+  std::ptrdiff_t columns = 0;
+  std::ptrdiff_t rows = 0;
+  std::vector<double> values;  ///< row-major, top row first
+
+  /// From values in C order (x, y): x runs to the right, y upwards.
+  static Raster from_grid(std::span<const double> values, std::ptrdiff_t nx, std::ptrdiff_t ny) {
+    Raster raster{nx, ny, std::vector<double>(values.size())};
+    for (std::ptrdiff_t j = 0; j < ny; ++j) {
+      for (std::ptrdiff_t i = 0; i < nx; ++i) {
+        raster.values[static_cast<std::size_t>((ny - 1 - j) * nx + i)] =
+            values[static_cast<std::size_t>(i * ny + j)];
+      }
+    }
+    return raster;
+  }
+};
+
+void draw_raster(Page& page, const Box& box, const Raster& raster, const Scale& scale,
+                 std::span<const Rgb> palette, bool smooth) {
+  std::vector<std::uint8_t> indices;
+  indices.reserve(raster.values.size());
+  for (const double v : raster.values) {
+    const bool shown = std::isfinite(v);
+    const double magnitude = scale.logarithmic ? std::fabs(v) : v;
+    const double unit = scale.logarithmic && v == 0 ? 0 : scale.unit(magnitude);
+    indices.push_back(shown ? static_cast<std::uint8_t>(std::lround(std::clamp(unit, 0.0, 1.0) * (colours - 1)))
+                            : missing_index);
+  }
+  page.image(box, raster.columns, raster.rows, indices, palette, smooth);
+}
+
+void draw_colour_bar(Page& page, const Box& box, const Scale& scale, std::span<const Rgb> palette,
+                     bool missing) {
+  page.gradient_bar(box, palette);
+  for (const Tick& tick : scale.ticks) {
+    const double y = box.y + (1 - tick.unit) * box.height;
+    page.line(box.x + box.width, y, box.x + box.width + 4, y, frame_colour);
+    page.text(box.x + box.width + 7, y + 4, tick.label, {.size = 11});
+  }
+  if (!scale.note.empty()) {
+    page.text(box.x + box.width / 2, box.y - 8, scale.note, {.size = 11, .anchor = "middle", .colour = muted});
+  }
+  if (missing) {
+    const double y = box.y + box.height + 10;
+    page.rectangle({box.x, y, box.width, box.width}, hex_colour(missing_colour), frame_colour);
+    page.text(box.x + box.width + 7, y + 10, "NaN, ∞", {.size = 11});
+  }
+}
+
+/// Magnitudes of a tensor grid on a raster of at most `most` cells a side: the largest where several
+/// points fall into a cell, the nearest where none does.
+Raster magnitude_raster(const PictureError& error, const std::vector<PictureAxis>& axes, std::ptrdiff_t most) {
+  std::array<std::vector<std::vector<std::size_t>>, 2> members;
+  for (std::size_t d = 0; d < 2; ++d) {
+    const auto& points = error.axes[d];
+    const std::ptrdiff_t cells = std::min(std::ssize(points), most);
+    const double length = axes[d].upper - axes[d].lower;
+    members[d].resize(static_cast<std::size_t>(cells));
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const double place = (points[i] - axes[d].lower) / length * static_cast<double>(cells);
+      const double cell = std::clamp(std::floor(place), 0.0, static_cast<double>(cells - 1));
+      members[d][static_cast<std::size_t>(cell)].push_back(i);
+    }
+    for (std::ptrdiff_t c = 0; c < cells; ++c) {
+      auto& cell = members[d][static_cast<std::size_t>(c)];
+      if (!cell.empty()) continue;
+      const double middle = axes[d].lower + (static_cast<double>(c) + 0.5) / static_cast<double>(cells) * length;
+      const auto nearest = std::min_element(points.begin(), points.end(), [&](double a, double b) {
+        return std::fabs(a - middle) < std::fabs(b - middle);
+      });
+      cell.push_back(static_cast<std::size_t>(nearest - points.begin()));
+    }
+  }
+  std::vector<double> values;
+  for (const auto& column : members[0]) {
+    for (const auto& row : members[1]) {
+      double largest = 0;
+      for (const std::size_t i : column) {
+        for (const std::size_t j : row) {
+          const double v = std::fabs(error.values[i * error.axes[1].size() + j]);
+          if (!(v <= largest)) largest = v;  // keeps NaN once it is there
+          if (std::isnan(largest)) break;
+        }
+        if (std::isnan(largest)) break;
+      }
+      values.push_back(largest);
+    }
+  }
+  return Raster::from_grid(values, std::ssize(members[0]), std::ssize(members[1]));
+}
+
+/// Largest magnitude in blocks of block x block samples, for a field faster than the pixels.
+std::vector<double> block_maximum(std::span<const double> values, std::size_t nx, std::size_t ny, std::size_t block) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i < nx; i += block) {
+    for (std::size_t j = 0; j < ny; j += block) {
+      double largest = 0;
+      for (std::size_t k = i; k < std::min(nx, i + block); ++k) {
+        for (std::size_t l = j; l < std::min(ny, j + block); ++l) {
+          const double v = std::fabs(values[k * ny + l]);
+          if (std::isnan(largest) || !(v <= largest)) largest = std::isnan(largest) ? largest : v;
+        }
+      }
+      out.push_back(largest);
+    }
+  }
+  return out;
+}
+
+double draw_two_dimensions(Page& page, const Picture& picture, double top) {
+  const std::vector<PictureAxis>& axes = picture.axes;
+  // A first look: where the field is largest, and lines through that place for the wavelengths.
+  constexpr std::ptrdiff_t look = 96;
+  const auto look_x = cell_points(axes[0].lower, axes[0].upper, look, true);
+  const auto look_y = cell_points(axes[1].lower, axes[1].upper, look, true);
+  const auto first = sample(picture, {look_x, look_y});
+  const Range first_range = range_of(first);
+  const double level = first_range.empty() ? 0 : first_range.lower + (first_range.upper - first_range.lower) / 2;
+  std::size_t peak = first.size() / 2;
+  double best = -1;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (std::isfinite(first[i]) && std::fabs(first[i] - level) > best) best = std::fabs(first[i] - level), peak = i;
+  }
+  std::array<double, 2> wavelengths{};
+  std::array<std::pair<double, double>, 2> window;
+  for (std::size_t d = 0; d < 2; ++d) {
+    const double guess = expected_wavelengths(axes[d]);
+    const auto n = static_cast<std::ptrdiff_t>(guess > 0 ? std::clamp(16 * guess, 800.0, 16384.0) : 4000.0);
+    const auto points = cell_points(axes[d].lower, axes[d].upper, n, false);
+    const double fixed = d == 0 ? look_y[peak % look] : look_x[peak / look];
+    const auto line = d == 0 ? sample(picture, {points, {fixed}}) : sample(picture, {{fixed}, points});
+    wavelengths[d] = count_wavelengths(line);
+    window[d] = zoom_window(axes[d], points, line, std::max(wavelengths[d], 6.0));
+  }
+  const bool zoomed = std::max(wavelengths[0], wavelengths[1]) > 18;
+
+  const double ratio = (axes[1].upper - axes[1].lower) / (axes[0].upper - axes[0].lower);
+  const double width = zoomed ? 285 : 400;
+  const double height = ratio > 0.4 && ratio < 1.3 ? ratio * width : width;
+  const Box whole = {zoomed ? 66. : 86., top + 30, width, height};
+  const Scale across = space_scale(axes[0].lower, axes[0].upper, 5);
+  const Scale up = space_scale(axes[1].lower, axes[1].upper, 5);
+
+  // The solution: at the middles of cells no finer than half a pixel.
+  std::array<std::ptrdiff_t, 2> n{};
+  bool too_fast = false;
+  for (std::size_t d = 0; d < 2; ++d) {
+    const double most = std::min(512.0, 2 * (d == 0 ? width : height));
+    n[d] = static_cast<std::ptrdiff_t>(std::clamp(8 * wavelengths[d], 240.0, most));
+    too_fast = too_fast || 4 * wavelengths[d] > most;
+  }
+  if (too_fast) n = {512, 512};
+  constexpr std::size_t block = 8;
+  const auto fine = sample(picture, {cell_points(axes[0].lower, axes[0].upper, n[0], too_fast),
+                                     cell_points(axes[1].lower, axes[1].upper, n[1], too_fast)});
+  Range range = range_of(fine);
+  const std::size_t not_finite = range.not_finite;
+  const double extreme = range.empty() ? 1 : std::max(std::fabs(range.lower), std::fabs(range.upper));
+  const bool is_signed = !range.empty() && range.lower < -0.01 * extreme && range.upper > 0.01 * extreme;
+  if (is_signed) range.lower = -extreme, range.upper = extreme;
+  const ColourMap map = is_signed ? ColourMap::diverging : ColourMap::sequential;
+  const auto palette = palette_of(map);
+  const Scale colour = linear_scale(range.lower, range.upper, 6, 0);
+  if (too_fast) {
+    const auto coarse = block_maximum(fine, 512, 512, block);
+    draw_raster(page, whole, Raster::from_grid(coarse, 64, 64), colour, palette, true);
+  } else {
+    draw_raster(page, whole, Raster::from_grid(fine, n[0], n[1]), colour, palette, true);
+  }
+  if (zoomed) {
+    const double x0 = whole.x + across.unit(window[0].first) * width;
+    const double x1 = whole.x + across.unit(window[0].second) * width;
+    const double y0 = whole.y + (1 - up.unit(window[1].second)) * height;
+    const double y1 = whole.y + (1 - up.unit(window[1].first)) * height;
+    page.rectangle({x0, y0, x1 - x0, y1 - y0}, "none", ink);
+  }
+  if (range.empty()) draw_nothing(page, whole, "no finite value");
+  draw_frame(page, whole, across, up,
+             {.title = "Solution " + picture.field,
+              .remark = join_remarks({too_fast ? "largest |" + picture.field + "| nearby" : "",
+                                      count_remark(not_finite, "samples")}),
+              .horizontal = axes[0].name,
+              .vertical = axes[1].name});
+  Box bar = {whole.x + width + 12, whole.y, 13, height};
+
+  if (zoomed) {
+    const Box box = {404, whole.y, width, height};
+    constexpr std::ptrdiff_t detail = 200;
+    const auto values = sample(picture, {cell_points(window[0].first, window[0].second, detail, false),
+                                         cell_points(window[1].first, window[1].second, detail, false)});
+    draw_raster(page, box, Raster::from_grid(values, detail, detail), colour, palette, true);
+    draw_frame(page, box, space_scale(window[0].first, window[0].second, 4),
+               space_scale(window[1].first, window[1].second, 5),
+               {.title = "Enlarged", .remark = "the part in the frame", .horizontal = axes[0].name, .vertical = ""});
+    bar.x = box.x + width + 12;
+  }
+  draw_colour_bar(page, bar, colour, palette, not_finite > 0);
+
+  const PictureError& error = picture.error;
+  const Box box = {zoomed ? 806. : 680., whole.y, width, height};
+  const Range errors = range_of(error.values);
+  const auto found = magnitude_scale(error.values, 7, 700);
+  const Scale magnitude = found ? *found : log_scale(1e-17, 1e-15, 4);
+  const auto heat = palette_of(ColourMap::magnitude);
+  if (!error.values.empty()) draw_raster(page, box, magnitude_raster(error, axes, 480), magnitude, heat, false);
+  draw_frame(page, box, across, up,
+             {.title = error.label, .remark = count_remark(errors.not_finite, "values"),
+              .horizontal = axes[0].name, .vertical = zoomed ? "" : axes[1].name});
+  if (error.values.empty()) draw_nothing(page, box, "not available");
+  else draw_colour_bar(page, {box.x + width + 12, box.y, 13, height}, magnitude, heat, errors.not_finite > 0);
+
+  const double second = whole.y + height + 88;
+  draw_spectrum(page, {86, second, 480, 200}, axes[0], true);
+  draw_spectrum(page, {690, second, 480, 200}, axes[1], true);
+  return second + 200 + 56;
+}
+
+void check(const Picture& picture) {
+  const std::size_t dimensions = picture.axes.size();
+  if (dimensions != 1 && dimensions != 2) {
+    throw ShapeError("draw_svg", "axes.size()", std::to_string(dimensions), "1 or 2");
+  }
+  for (const PictureAxis& axis : picture.axes) {
+    if (!(std::isfinite(axis.lower) && std::isfinite(axis.upper) && axis.lower < axis.upper &&
+          std::isfinite(axis.upper - axis.lower))) {
+      throw DomainError("draw_svg", "axes." + axis.name + ".upper", axis.upper,
+                        "finite and > lower, with a finite difference");
+    }
+    if (axis.frequency.size() != axis.amplitude.size()) {
+      throw ShapeError("draw_svg", "axes." + axis.name + ".amplitude.size()", std::ssize(axis.amplitude),
+                       std::ssize(axis.frequency));
+    }
+  }
+  if (picture.error.values.empty()) return;
+  if (picture.error.axes.size() != dimensions) {
+    throw ShapeError("draw_svg", "error.axes.size()", std::ssize(picture.error.axes), std::ssize(picture.axes));
+  }
+  std::size_t size = 1;
+  for (const auto& points : picture.error.axes) size *= points.size();
+  if (picture.error.values.size() != size) {
+    throw ShapeError("draw_svg", "error.values.size()", std::ssize(picture.error.values),
+                     static_cast<std::ptrdiff_t>(size));
+  }
+}
+
+}  // namespace
+
+std::string draw_svg(const Picture& picture) {
+  check(picture);
+  Page page;
+  page.text(34, 42, picture.title, {.size = 23, .bold = true}, 90);
+  page.markup(34, 67, formula_markup(picture.equation, 150), {.size = 15});
+  std::string facts;
+  for (const std::string& fact : picture.facts) facts += (facts.empty() ? "" : "   ·   ") + fact;
+  page.text(34, 91, facts, {.size = 13, .colour = muted}, 190);
+  double top = 104;
+  if (!picture.alarm.empty()) {
+    page.rectangle({34, top, page_width - 64, 32}, "#c5221f", "none", 1, 4);
+    page.text(48, top + 21, picture.alarm, {.size = 15, .colour = "#ffffff", .bold = true}, 140);
+    top += 40;
+  }
+  const double height = picture.axes.size() == 1 ? draw_one_dimension(page, picture, top)
+                                                 : draw_two_dimensions(page, picture, top);
+  return page.finish(height, picture.title);
+}
+
+}  // namespace halfulp
