@@ -35,7 +35,8 @@ constexpr int colours = 255;  // of a map; index 255 is left for what is not fin
 
 // ---- text -------------------------------------------------------------------------------------
 
-/// Valid UTF-8 of XML 1.0's characters; anything else becomes U+FFFD. Stops after `limit` characters.
+/// Valid UTF-8 of XML 1.0's characters; anything else becomes U+FFFD. Stops after `limit`
+/// characters.
 std::string clean_text(std::string_view text, std::size_t limit) {
   constexpr std::string_view replacement = "\xEF\xBF\xBD";
   std::string out;
@@ -46,11 +47,15 @@ std::string clean_text(std::string_view text, std::size_t limit) {
       break;
     }
     const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2
-                               : lead >= 0xE0 && lead < 0xF0                  ? 3
-                               : lead >= 0xF0 && lead < 0xF5                  ? 4
-                                                                              : 0;
-    std::uint32_t code = length == 1 ? lead : length == 2 ? lead & 0x1Fu : length == 3 ? lead & 0xFu : lead & 7u;
+    const std::size_t length = lead < 0x80                   ? 1
+                               : lead >= 0xC2 && lead < 0xE0 ? 2
+                               : lead >= 0xE0 && lead < 0xF0 ? 3
+                               : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                             : 0;
+    std::uint32_t code = length == 1   ? lead
+                         : length == 2 ? lead & 0x1Fu
+                         : length == 3 ? lead & 0xFu
+                                       : lead & 7u;
     bool valid = length != 0 && i + length <= text.size();
     for (std::size_t k = 1; valid && k < length; ++k) {
       const auto next = static_cast<unsigned char>(text[i + k]);
@@ -58,8 +63,8 @@ std::string clean_text(std::string_view text, std::size_t limit) {
       code = code << 6 | (next & 0x3Fu);
     }
     constexpr std::array<std::uint32_t, 5> least = {0, 0, 0x80, 0x800, 0x10000};
-    valid = valid && code >= least[length] && code <= 0x10FFFF && !(code >= 0xD800 && code < 0xE000) &&
-            code != 0xFFFE && code != 0xFFFF && code != 0x7F;
+    valid = valid && code >= least[length] && code <= 0x10FFFF &&
+            !(code >= 0xD800 && code < 0xE000) && code != 0xFFFE && code != 0xFFFF && code != 0x7F;
     if (valid && code < 0x20) {
       out += code == '\t' || code == '\n' || code == '\r' ? " " : std::string(replacement);
       ++i;
@@ -77,12 +82,18 @@ std::string clean_text(std::string_view text, std::size_t limit) {
 std::string escape(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else if (c == '\'') out += "&#39;";
-    else out += c;
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else if (c == '\'')
+      out += "&#39;";
+    else
+      out += c;
   }
   return out;
 }
@@ -93,12 +104,13 @@ constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 /// A formula as markup: u_xx with a subscript, x^2 with an exponent, a centred dot for products.
 std::string formula_markup(std::string_view formula, std::size_t limit) {
   const std::string text = clean_text(formula, limit);
+  const std::string_view view = text;
   std::string out;
   double shift = 0;  // where the baseline stands now, in em of the main size
-  const auto shifted = [&](std::string_view piece, double em) {
-    char dy[16];
-    const auto end = std::to_chars(dy, dy + sizeof dy, em, std::chars_format::fixed, 2).ptr;
-    out += "<tspan dy=\"" + std::string(dy, end) + "em\" font-size=\"72%\">" + escape(piece) + "</tspan>";
+  bool gap = false;  // a space is due; renderers drop spaces between elements
+  const auto shifted = [&](std::string_view piece, std::string_view dy, double em) {
+    out +=
+        "<tspan dy=\"" + std::string(dy) + "em\" font-size=\"72%\">" + escape(piece) + "</tspan>";
     shift = em;
   };
   const auto plain = [&](std::string_view piece) {
@@ -106,33 +118,36 @@ std::string formula_markup(std::string_view formula, std::size_t limit) {
       out += escape(piece);
       return;
     }
-    // dy is in units of the tspan's own size: undo the shift made at 72 %.
-    char dy[16];
-    const auto end = std::to_chars(dy, dy + sizeof dy, -0.72 * shift, std::chars_format::fixed, 3).ptr;
-    out += "<tspan dy=\"" + std::string(dy, end) + "em\">" + escape(piece) + "</tspan>";
+    out += "<tspan dy=\"" + std::string(shift > 0 ? "-0.216" : "0.36") + "em\"" +
+           (gap ? " dx=\"0.28em\"" : "") + ">" + escape(piece) + "</tspan>";
     shift = 0;
+    gap = false;
   };
   for (std::size_t i = 0; i < text.size();) {
-    const char c = text[i];
     const bool after_name = i > 0 && (is_letter(text[i - 1]) || is_digit(text[i - 1]));
+    const char next = i + 1 < text.size() ? text[i + 1] : ' ';
     std::size_t end = i + 1;
-    if (shift == 0 && c == '_' && after_name && end < text.size() && is_letter(text[end])) {
+    if (shift == 0 && text[i] == '_' && after_name && is_letter(next)) {
       while (end < text.size() && (is_letter(text[end]) || is_digit(text[end]))) ++end;
-      shifted(std::string_view(text).substr(i + 1, end - i - 1), 0.3);
-    } else if (shift == 0 && c == '^' && end < text.size() && is_digit(text[end])) {
+      shifted(view.substr(i + 1, end - i - 1), "0.3", 0.216);
+    } else if (shift == 0 && text[i] == '^' && is_digit(next)) {
       while (end < text.size() && is_digit(text[end])) ++end;
-      shifted(std::string_view(text).substr(i + 1, end - i - 1), -0.5);
-    } else if (c == '*') {
-      if (end < text.size() && text[end] == '*') {
-        plain("**");
-        ++end;
-      } else {
-        plain("·");
-      }
-    } else if (c == '-') {
+      shifted(view.substr(i + 1, end - i - 1), "-0.5", -0.36);
+    } else if (text[i] == ' ') {
+      if (shift != 0)
+        gap = true;
+      else
+        out += "\u00A0";
+    } else if (text[i] == '*' && next == '*') {
+      plain("**");
+      ++end;
+    } else if (text[i] == '*') {
+      plain("·");
+    } else if (text[i] == '-') {
       plain("−");
     } else {
-      plain(std::string_view(text).substr(i, 1));
+      while (end < text.size() && (text[end] & 0xC0) == 0x80) ++end;  // a whole UTF-8 character
+      plain(view.substr(i, end - i));
     }
     i = end;
   }
@@ -143,8 +158,8 @@ std::string formula_markup(std::string_view formula, std::size_t limit) {
 std::string coordinate(double value) {
   if (!(std::fabs(value) < 1e7)) value = value > 0 ? 1e7 : -1e7;
   std::array<char, 32> buffer{};
-  const auto [end, error] =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed, 2);
+  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                          std::chars_format::fixed, 2);
   std::string text(buffer.data(), end);
   while (text.back() == '0') text.pop_back();
   if (text.back() == '.') text.pop_back();
@@ -169,7 +184,8 @@ std::string superscript(int exponent) {
   constexpr std::array<std::string_view, 10> digits = {"⁰", "¹", "²", "³", "⁴",
                                                        "⁵", "⁶", "⁷", "⁸", "⁹"};
   std::string out = exponent < 0 ? "⁻" : "";
-  for (const char c : std::to_string(std::abs(exponent))) out += digits[static_cast<std::size_t>(c - '0')];
+  for (const char c : std::to_string(std::abs(exponent)))
+    out += digits[static_cast<std::size_t>(c - '0')];
   return out;
 }
 
@@ -182,9 +198,15 @@ std::string short_number(double value, int digits) {
   const std::size_t e = text.find('e');
   if (e == std::string_view::npos) return with_minus_sign(text);
   int exponent = 0;
-  const auto digits_at = text.begin() + static_cast<std::ptrdiff_t>(e) + (text[e + 1] == '+' ? 2 : 1);
+  const auto digits_at =
+      text.begin() + static_cast<std::ptrdiff_t>(e) + (text[e + 1] == '+' ? 2 : 1);
   std::from_chars(digits_at, text.end(), exponent);
   return with_minus_sign(text.substr(0, e)) + "×10" + superscript(exponent);
+}
+
+std::size_t character_count(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
 // ---- scales -----------------------------------------------------------------------------------
@@ -211,7 +233,8 @@ struct Scale {
   std::string note;           ///< "×10⁵", "×10⁻⁹ + 1.25"
 
   [[nodiscard]] double unit(double value) const {
-    const double t = logarithmic ? std::log10(value) : divide_by_power_of_ten(value - offset, exponent);
+    const double t =
+        logarithmic ? std::log10(value) : divide_by_power_of_ten(value - offset, exponent);
     return (t - lower) / (upper - lower);
   }
 };
@@ -237,8 +260,8 @@ Scale linear_scale(double lower, double upper, int target, double padding) {
   Scale scale;
   if (!(lower <= upper)) lower = 0, upper = 1;
   const double magnitude = std::max(std::fabs(lower), std::fabs(upper));
-  int exponent = magnitude > 0 ? static_cast<int>(std::floor(std::log10(magnitude))) : 0;
-  if (exponent >= -3 && exponent < 4) exponent = 0;
+  int exponent = magnitude > 0 ? static_cast<int>(std::floor(std::log10(magnitude) + 0.004)) : 0;
+  if (exponent >= -3 && exponent < 5) exponent = 0;
   double a = divide_by_power_of_ten(lower, exponent), b = divide_by_power_of_ten(upper, exponent);
   const double size = std::max(std::fabs(a), std::fabs(b));
   const double flat = 1e-13;  // relative: below it the variation is rounding
@@ -280,8 +303,10 @@ Scale space_scale(double lower, double upper, int target) {
       const double quarters = std::round(4 * k * step);  // label: quarters * pi / 4, reduced
       const int denominator = std::fmod(quarters, 4) == 0 ? 1 : std::fmod(quarters, 2) == 0 ? 2 : 4;
       const double numerator = quarters * denominator / 4;
-      std::string label = numerator == 0 ? "0" : numerator == 1 ? "π" : numerator == -1 ? "−π"
-                                               : fixed_number(numerator, 0) + "π";
+      std::string label = numerator == 0    ? "0"
+                          : numerator == 1  ? "π"
+                          : numerator == -1 ? "−π"
+                                            : fixed_number(numerator, 0) + "π";
       if (denominator > 1) label += "/" + std::to_string(denominator);
       scale.ticks.push_back({(k * step * pi - lower) / (upper - lower), label});
     }
@@ -307,10 +332,12 @@ Scale log_scale(double lower, double upper, int target) {
   }
   if (decades <= 3) {
     for (double k = scale.lower; k < scale.upper; ++k) {
-      for (int m = 2; m < 10; ++m) scale.minor.push_back((k + std::log10(m) - scale.lower) / decades);
+      for (int m = 2; m < 10; ++m)
+        scale.minor.push_back((k + std::log10(m) - scale.lower) / decades);
     }
   } else if (step > 1 && decades <= 40) {
-    for (double k = scale.lower; k <= scale.upper; ++k) scale.minor.push_back((k - scale.lower) / decades);
+    for (double k = scale.lower; k <= scale.upper; ++k)
+      scale.minor.push_back((k - scale.lower) / decades);
   }
   return scale;
 }
@@ -328,15 +355,26 @@ struct Range {
 Range range_of(std::span<const double> values) {
   Range range;
   for (const double v : values) {
-    if (std::isfinite(v)) range.lower = std::min(range.lower, v), range.upper = std::max(range.upper, v);
-    else ++range.not_finite;
+    if (std::isfinite(v))
+      range.lower = std::min(range.lower, v), range.upper = std::max(range.upper, v);
+    else
+      ++range.not_finite;
   }
   return range;
 }
 
+/// Room above the upper limit, as a part of the range, for labels inside the frame.
+Scale with_headroom(Scale scale, double part) {
+  scale.upper += part * (scale.upper - scale.lower);
+  for (Tick& tick : scale.ticks) tick.unit /= 1 + part;
+  for (double& unit : scale.minor) unit /= 1 + part;
+  return scale;
+}
+
 /// Limits of a logarithmic axis for magnitudes: the dips to zero where an error changes sign are
 /// left below it.
-std::optional<Scale> magnitude_scale(std::span<const double> values, int target, double most_decades) {
+std::optional<Scale> magnitude_scale(std::span<const double> values, int target,
+                                     double most_decades) {
   std::vector<double> positive;
   for (const double v : values) {
     if (std::isfinite(v) && v != 0) positive.push_back(std::fabs(v));
@@ -347,7 +385,8 @@ std::optional<Scale> magnitude_scale(std::span<const double> values, int target,
   const double lower = *low;
   const double upper = *std::max_element(positive.begin(), positive.end());
   const double least = std::pow(10.0, std::log10(upper) - most_decades);
-  return log_scale(std::max({lower, least, std::numeric_limits<double>::denorm_min()}), upper, target);
+  return log_scale(std::max({lower, least, std::numeric_limits<double>::denorm_min()}), upper,
+                   target);
 }
 
 /// Wavelengths in a curve: half the extrema that stand out by more than a hundredth of its range.
@@ -355,7 +394,8 @@ double count_wavelengths(std::span<const double> values) {
   const Range range = range_of(values);
   if (range.empty()) return 0;
   const double threshold = 0.01 * (range.upper - range.lower);
-  if (!(threshold > 0) || !(threshold > 1e-13 * std::max(std::fabs(range.lower), std::fabs(range.upper)))) {
+  if (!(threshold > 0) ||
+      !(threshold > 1e-13 * std::max(std::fabs(range.lower), std::fabs(range.upper)))) {
     return 0;
   }
   double high = -std::numeric_limits<double>::infinity(), low = -high;
@@ -456,14 +496,16 @@ std::vector<Rgb> palette_of(ColourMap map) {
   std::vector<Rgb> palette;
   for (int i = 0; i < colours; ++i) {
     const double t = static_cast<double>(i) / (colours - 1);
-    if (map == ColourMap::sequential) {         // dark violet, green, yellow
-      palette.push_back(from_oklch(0.27 + 0.66 * t, 0.09 + 0.1 * std::pow(2 * t - 1, 2), 315 - 212 * t));
-    } else if (map == ColourMap::magnitude) {   // near black, purple, orange, light yellow
-      palette.push_back(from_oklch(0.16 + 0.80 * t, 0.17 * std::sin(std::numbers::pi * (0.1 + 0.8 * t)),
-                                   285 + 180 * t));
-    } else {                                    // blue, white, red
+    if (map == ColourMap::sequential) {  // dark violet, green, yellow
+      palette.push_back(
+          from_oklch(0.27 + 0.66 * t, 0.09 + 0.1 * std::pow(2 * t - 1, 2), 315 - 212 * t));
+    } else if (map == ColourMap::magnitude) {  // near black, purple, orange, light yellow
+      palette.push_back(from_oklch(
+          0.16 + 0.80 * t, 0.17 * std::sin(std::numbers::pi * (0.1 + 0.8 * t)), 285 + 180 * t));
+    } else {  // blue, white, red
       const double s = 2 * t - 1;
-      palette.push_back(from_oklch(0.975 - 0.555 * std::fabs(s), 0.24 * std::fabs(s), s < 0 ? 255 : 27));
+      palette.push_back(
+          from_oklch(0.975 - 0.555 * std::fabs(s), 0.155 * std::fabs(s), s < 0 ? 255 : 27));
     }
   }
   palette.push_back(missing_colour);
@@ -512,13 +554,14 @@ class Page {
     out_ += markup;
     out_ += "</text>\n";
   }
-  void text(double x, double y, std::string_view text, TextStyle style = {}, std::size_t limit = 200) {
+  void text(double x, double y, std::string_view text, TextStyle style = {},
+            std::size_t limit = 200) {
     markup(x, y, escape(clean_text(text, limit)), style);
   }
   void line(double x1, double y1, double x2, double y2, std::string_view colour, double width = 1) {
-    out_ += "<line x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" + coordinate(x2) +
-            "\" y2=\"" + coordinate(y2) + "\" stroke=\"" + std::string(colour) + "\" stroke-width=\"" +
-            coordinate(width) + "\"/>\n";
+    out_ += "<line x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" +
+            coordinate(x2) + "\" y2=\"" + coordinate(y2) + "\" stroke=\"" + std::string(colour) +
+            "\" stroke-width=\"" + coordinate(width) + "\"/>\n";
   }
   void rectangle(const Box& box, std::string_view fill, std::string_view stroke = "none",
                  double opacity = 1, double radius = 0) {
@@ -530,8 +573,8 @@ class Page {
     if (radius != 0) out_ += " rx=\"" + coordinate(radius) + "\"";
     out_ += "/>\n";
   }
-  void path(std::string_view data, std::string_view stroke, double width, std::string_view fill = "none",
-            double opacity = 1) {
+  void path(std::string_view data, std::string_view stroke, double width,
+            std::string_view fill = "none", double opacity = 1) {
     if (data.empty()) return;
     out_ += "<path d=\"" + std::string(data) + "\" stroke=\"" + std::string(stroke) +
             "\" stroke-width=\"" + coordinate(width) + "\" fill=\"" + std::string(fill) + "\"";
@@ -542,7 +585,8 @@ class Page {
              std::span<const std::uint8_t> indices, std::span<const Rgb> palette, bool smooth) {
     out_ += "<image x=\"" + coordinate(box.x) + "\" y=\"" + coordinate(box.y) + "\" width=\"" +
             coordinate(box.width) + "\" height=\"" + coordinate(box.height) +
-            "\" preserveAspectRatio=\"none\"" + (smooth ? "" : " image-rendering=\"optimizeSpeed\"") +
+            "\" preserveAspectRatio=\"none\"" +
+            (smooth ? "" : " image-rendering=\"optimizeSpeed\"") +
             " xlink:href=\"data:image/png;base64," +
             detail::encode_base64(detail::encode_png(columns, rows, indices, palette)) + "\"/>\n";
   }
@@ -560,7 +604,8 @@ class Page {
     constexpr int stops = 32;
     for (int k = 0; k <= stops; ++k) {
       const Rgb& colour = palette[static_cast<std::size_t>(k * (colours - 1) / stops)];
-      out_ += "<stop offset=\"" + coordinate(100.0 * k / stops) + "%\" stop-color=\"" + hex_colour(colour) + "\"/>";
+      out_ += "<stop offset=\"" + coordinate(100.0 * k / stops) + "%\" stop-color=\"" +
+              hex_colour(colour) + "\"/>";
     }
     out_ += "</linearGradient>\n";
     rectangle(box, "url(#" + id + ")", frame_colour);
@@ -568,11 +613,13 @@ class Page {
   [[nodiscard]] std::string finish(double height, std::string_view title) const {
     return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
            "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" "
-           "width=\"" + coordinate(page_width) + "\" height=\"" + coordinate(height) +
-           "\" viewBox=\"0 0 " + coordinate(page_width) + " " + coordinate(height) +
+           "width=\"" +
+           coordinate(page_width) + "\" height=\"" + coordinate(height) + "\" viewBox=\"0 0 " +
+           coordinate(page_width) + " " + coordinate(height) +
            "\" font-family=\"Helvetica, Arial, sans-serif\">\n<title>" +
-           escape(clean_text(title, 200)) + "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n" +
-           out_ + "</svg>\n";
+           escape(clean_text(title, 200)) +
+           "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n" + out_ +
+           "</svg>\n";
   }
 
  private:
@@ -582,10 +629,10 @@ class Page {
 };
 
 struct Labels {
-  std::string title;         ///< above the frame, bold
-  std::string remark;        ///< after it, grey
-  std::string horizontal;    ///< below
-  std::string vertical;      ///< left, rotated
+  std::string title;       ///< above the frame, bold
+  std::string remark;      ///< after it, grey
+  std::string horizontal;  ///< below
+  std::string vertical;    ///< left, rotated
 };
 
 /// Frame, grid, ticks and labels; what a panel shows is drawn before, the grid is under it.
@@ -608,7 +655,8 @@ void draw_grid(Page& page, const Box& box, const Scale& across, const Scale& up)
   }
 }
 
-void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up, const Labels& labels) {
+void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up,
+                const Labels& labels) {
   page.rectangle(box, "none", frame_colour);
   const double bottom = box.y + box.height;
   for (const Tick& tick : across.ticks) {
@@ -623,9 +671,10 @@ void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up
   }
   page.markup(box.x, box.y - 10,
               "<tspan font-weight=\"bold\">" + escape(clean_text(labels.title, 80)) + "</tspan>" +
-                  (labels.remark.empty() ? std::string()
-                                         : "<tspan dx=\"10\" font-size=\"12\" fill=\"" + std::string(muted) +
-                                               "\">" + escape(clean_text(labels.remark, 120)) + "</tspan>"),
+                  (labels.remark.empty()
+                       ? std::string()
+                       : "<tspan dx=\"10\" font-size=\"12\" fill=\"" + std::string(muted) + "\">" +
+                             escape(clean_text(labels.remark, 120)) + "</tspan>"),
               {.size = 14});
   std::string below = labels.horizontal;
   if (!across.note.empty()) below += "  (" + across.note + ")";
@@ -633,7 +682,9 @@ void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up
   std::string left = labels.vertical;
   if (!up.note.empty()) left += "  (" + up.note + ")";
   if (!left.empty()) {
-    page.text(box.x - 52, box.y + box.height / 2, left,
+    std::size_t longest = 0;
+    for (const Tick& tick : up.ticks) longest = std::max(longest, character_count(tick.label));
+    page.text(box.x - 20 - 6.3 * static_cast<double>(longest), box.y + box.height / 2, left,
               {.anchor = "middle", .colour = muted, .rotate = -90});
   }
 }
@@ -686,30 +737,46 @@ std::string curve(const Box& box, const Scale& across, const Scale& up, std::spa
   return data;
 }
 
-/// The band between the envelopes: lowest and highest value within one wavelength of each column.
+/// The band between the envelopes: lines through the highest and through the lowest values of cells
+/// a little longer than a wavelength, one band for each run of finite values.
 std::vector<std::string> envelope(const Box& box, const Scale& across, const Scale& up,
                                   std::span<const double> x, std::span<const double> y,
                                   double wavelength_pixels) {
-  const double reach = std::max(0.5, 0.6 * wavelength_pixels);
-  std::vector<double> place(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) place[i] = across.unit(x[i]) * box.width;
+  const double cell = std::max(1.0, 1.5 * wavelength_pixels);  // a crest in each
   std::vector<std::string> bands;
   std::string top, bottom;
   const auto close = [&] {
     if (!top.empty()) bands.push_back("M" + top.substr(1) + bottom + "Z");
     top.clear(), bottom.clear();
   };
-  for (double column = 0; column <= box.width; column += 1) {
-    const auto first = std::lower_bound(place.begin(), place.end(), column - reach) - place.begin();
-    const auto last = std::upper_bound(place.begin(), place.end(), column + reach) - place.begin();
-    const Range range = range_of(y.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)));
-    if (range.empty() || range.not_finite > 0) {
+  const auto place = [&](std::size_t i) { return across.unit(x[i]) * box.width; };
+  const auto add = [&](std::size_t at_top, std::size_t at_bottom, std::size_t high,
+                       std::size_t low) {
+    const auto height = [&](std::size_t i) {
+      return coordinate(box.y + (1 - up.unit(y[i])) * box.height);
+    };
+    top += "L" + coordinate(box.x + place(at_top)) + " " + height(high);
+    bottom.insert(0, "L" + coordinate(box.x + place(at_bottom)) + " " + height(low));
+  };
+  for (std::size_t i = 0; i < x.size();) {
+    if (!std::isfinite(y[i])) {
       close();
+      ++i;
       continue;
     }
-    const std::string at = coordinate(box.x + column) + " ";
-    top += "L" + at + coordinate(box.y + (1 - up.unit(range.upper)) * box.height);
-    bottom = "L" + at + coordinate(box.y + (1 - up.unit(range.lower)) * box.height) + bottom;
+    const bool first = top.empty();
+    double end = (std::floor(place(i) / cell) + 1) * cell;
+    if (end + cell / 2 > box.width) end = box.width + 1;  // no sliver at the right end
+    std::size_t high = i, low = i, next = i;
+    for (; next < x.size() && std::isfinite(y[next]) && (next == i || place(next) < end); ++next) {
+      if (y[next] > y[high]) high = next;
+      if (y[next] < y[low]) low = next;
+    }
+    const bool last = next == x.size() || !std::isfinite(y[next]);
+    if (first) add(i, i, high, low);  // the band reaches the ends of its run
+    add(high, low, high, low);
+    if (last) add(next - 1, next - 1, high, low);
+    i = next;
   }
   close();
   return bands;
@@ -734,8 +801,13 @@ void draw_nothing(Page& page, const Box& box, std::string_view why) {
             {.size = 13, .anchor = "middle", .colour = muted, .italic = true});
 }
 
-/// The part of an axis that is enlarged: a few wavelengths in the middle, or about the largest value
-/// if the middle is quiet.
+std::string_view why_no_error(const PictureError& error, const Range& range) {
+  if (error.values.empty()) return "not available";
+  return range.empty() ? "no finite value" : "zero at every point";
+}
+
+/// The part of an axis that is enlarged: a few wavelengths in the middle, or about the largest
+/// value if the middle is quiet.
 std::pair<double, double> zoom_window(const PictureAxis& axis, std::span<const double> x,
                                       std::span<const double> y, double wavelengths) {
   const double length = axis.upper - axis.lower;
@@ -751,11 +823,17 @@ std::pair<double, double> zoom_window(const PictureAxis& axis, std::span<const d
     const double level = all.lower + (all.upper - all.lower) / 2;
     double best = -1;
     for (std::size_t i = 0; i < x.size(); ++i) {
-      if (std::isfinite(y[i]) && std::fabs(y[i] - level) > best) best = std::fabs(y[i] - level), centre = x[i];
+      if (std::isfinite(y[i]) && std::fabs(y[i] - level) > best)
+        best = std::fabs(y[i] - level), centre = x[i];
     }
   }
   const double lower = std::clamp(centre - width / 2, axis.lower, axis.upper - width);
   return {lower, lower + width};
+}
+
+std::string frequency_label(double frequency) {
+  return frequency >= 1000 && frequency < 1e7 ? fixed_number(frequency, 0)
+                                              : short_number(frequency, 4);
 }
 
 void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool name_axis) {
@@ -766,20 +844,23 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
   const Range frequencies = range_of(axis.frequency);
   const double highest = highest_frequency(axis);
   double right = frequencies.empty() ? 1.25 * highest : frequencies.upper;
-  if (highest > 0) right = std::min(right, 1.4 * highest + 4 * std::numbers::pi / (axis.upper - axis.lower));
+  if (highest > 0)
+    right = std::min(right, 1.4 * highest + 4 * std::numbers::pi / (axis.upper - axis.lower));
   right = std::max(right, 1.02 * highest);
   if (!(right > 0)) right = 1;
   std::size_t visible = 0;
   while (visible < axis.frequency.size() && axis.frequency[visible] <= right) ++visible;
   const std::span amplitude = std::span(axis.amplitude).first(visible);
   const std::span frequency = std::span(axis.frequency).first(visible);
-  const Scale across = linear_scale(0, right, 7, 0);
+  const bool nothing = axis.frequency.empty() && axis.bands.empty();
+  const Scale across = nothing ? Scale{} : linear_scale(0, right, 7, 0);
   const auto found = magnitude_scale(amplitude, 7, 24);
-  const Scale up = found ? *found : log_scale(1e-1, 1, 2);
+  const Scale up = found ? with_headroom(*found, 0.14) : Scale{};
   draw_grid(page, box, across, up);
   page.begin_clip(box);
   for (const auto& [lower, upper] : axis.bands) {
-    double from = box.x + across.unit(lower) * box.width, to = box.x + across.unit(upper) * box.width;
+    double from = box.x + across.unit(lower) * box.width,
+           to = box.x + across.unit(upper) * box.width;
     if (!(to - from >= 2)) from = (from + to) / 2 - 1, to = from + 2;
     page.rectangle({from, box.y, to - from, box.height}, band_colour, "none", 0.32);
   }
@@ -788,10 +869,13 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
   // Labels of the bands, staggered in three rows; those without room are counted.
   std::array<double, 3> row_end = {-1e9, -1e9, -1e9};
   std::ptrdiff_t unlabelled = 0;
-  for (const auto& [lower, upper] : axis.bands) {
-    std::string label = short_number(lower, 4);
-    if (upper > lower) label += "–" + short_number(upper, 4);
-    const double width = 6.2 * static_cast<double>(clean_text(label, 99).size()) + 8;
+  auto bands = axis.bands;
+  std::sort(bands.begin(), bands.end());
+  for (const auto& [lower, upper] : bands) {
+    if (!std::isfinite(lower) || !std::isfinite(upper)) continue;
+    std::string label = frequency_label(lower);
+    if (upper > lower) label += "–" + frequency_label(upper);
+    const double width = 6.2 * static_cast<double>(character_count(label)) + 8;
     const double middle = box.x + box.width * across.unit(lower + (upper - lower) / 2);
     const double at = std::clamp(middle, box.x + width / 2 + 2, box.x + box.width - width / 2 - 2);
     const auto row = std::find_if(row_end.begin(), row_end.end(),
@@ -806,8 +890,10 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
     *row = at + width / 2;
   }
   if (unlabelled > 0) labels.remark += " (" + std::to_string(unlabelled) + " without label)";
-  if (axis.frequency.empty()) draw_nothing(page, box, "no spectrum");
-  else if (!found) draw_nothing(page, box, "the spectrum is zero or not finite");
+  if (axis.frequency.empty())
+    draw_nothing(page, box, "no spectrum");
+  else if (!found)
+    draw_nothing(page, box, "the spectrum is zero or not finite");
   draw_frame(page, box, across, up, labels);
 }
 
@@ -816,7 +902,9 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
 double draw_one_dimension(Page& page, const Picture& picture, double top) {
   const PictureAxis& axis = picture.axes[0];
   const double guess = expected_wavelengths(axis);
-  const auto n = static_cast<std::ptrdiff_t>(guess > 0 ? std::clamp(16 * guess, 2000.0, 131071.0) : 8000.0) + 1;
+  const auto n =
+      static_cast<std::ptrdiff_t>(guess > 0 ? std::clamp(16 * guess, 2000.0, 131071.0) : 8000.0) +
+      1;
   const auto x = uniform_points(axis.lower, axis.upper, n);
   const auto u = sample(picture, {x});
   const Range range = range_of(u);
@@ -848,8 +936,9 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
   if (range.empty()) draw_nothing(page, whole, "no finite value");
   draw_frame(page, whole, across, up,
              {.title = "Solution",
-              .remark = join_remarks({as_band ? "faster than the pixels: the band between its envelopes" : "",
-                                      count_remark(range.not_finite, "samples")}),
+              .remark = join_remarks(
+                  {as_band ? "faster than the pixels: the band between its envelopes" : "",
+                   count_remark(range.not_finite, "samples")}),
               .horizontal = axis.name,
               .vertical = picture.field});
 
@@ -866,7 +955,10 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
     page.path(curve(box, along, high, points, values), solution_colour, 1.5);
     page.end_clip();
     draw_frame(page, box, along, high,
-               {.title = "Enlarged", .remark = "the shaded part", .horizontal = axis.name, .vertical = ""});
+               {.title = "Enlarged",
+                .remark = "the shaded part",
+                .horizontal = axis.name,
+                .vertical = ""});
   }
 
   const double second = whole.y + whole.height + 84;
@@ -874,19 +966,20 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
   const PictureError& error = picture.error;
   const Range errors = range_of(error.values);
   const auto found = magnitude_scale(error.values, 7, 700);
-  const Scale high = found ? *found : log_scale(1e-17, 1e-15, 4);
+  const Scale along = space_scale(axis.lower, axis.upper, 6);
+  const Scale high = found.value_or(Scale{});
   std::vector<double> magnitude;
   for (const double v : error.values) magnitude.push_back(std::fabs(v));
-  draw_grid(page, box, across, high);
+  draw_grid(page, box, along, high);
   page.begin_clip(box);
-  if (!error.values.empty()) page.path(curve(box, across, high, error.axes[0], magnitude), error_colour, 1.1);
+  if (found) page.path(curve(box, along, high, error.axes[0], magnitude), error_colour, 1.1);
   page.end_clip();
-  if (error.values.empty()) draw_nothing(page, box, "not available");
-  else if (errors.empty()) draw_nothing(page, box, "no finite value");
-  else if (!found) draw_nothing(page, box, "zero at every point");
-  draw_frame(page, box, space_scale(axis.lower, axis.upper, 6), high,
-             {.title = error.label, .remark = count_remark(errors.not_finite, "values"),
-              .horizontal = axis.name, .vertical = ""});
+  if (!found) draw_nothing(page, box, why_no_error(error, errors));
+  draw_frame(page, box, along, high,
+             {.title = error.label.empty() ? "Error" : error.label,
+              .remark = count_remark(errors.not_finite, "values"),
+              .horizontal = axis.name,
+              .vertical = ""});
   draw_spectrum(page, {690, second, 480, 240}, axis, false);
   return second + 240 + 56;
 }
@@ -919,8 +1012,9 @@ void draw_raster(Page& page, const Box& box, const Raster& raster, const Scale& 
     const bool shown = std::isfinite(v);
     const double magnitude = scale.logarithmic ? std::fabs(v) : v;
     const double unit = scale.logarithmic && v == 0 ? 0 : scale.unit(magnitude);
-    indices.push_back(shown ? static_cast<std::uint8_t>(std::lround(std::clamp(unit, 0.0, 1.0) * (colours - 1)))
-                            : missing_index);
+    indices.push_back(
+        shown ? static_cast<std::uint8_t>(std::lround(std::clamp(unit, 0.0, 1.0) * (colours - 1)))
+              : missing_index);
   }
   page.image(box, raster.columns, raster.rows, indices, palette, smooth);
 }
@@ -934,7 +1028,8 @@ void draw_colour_bar(Page& page, const Box& box, const Scale& scale, std::span<c
     page.text(box.x + box.width + 7, y + 4, tick.label, {.size = 11});
   }
   if (!scale.note.empty()) {
-    page.text(box.x + box.width / 2, box.y - 8, scale.note, {.size = 11, .anchor = "middle", .colour = muted});
+    page.text(box.x + box.width / 2, box.y - 8, scale.note,
+              {.size = 11, .anchor = "middle", .colour = muted});
   }
   if (missing) {
     const double y = box.y + box.height + 10;
@@ -943,9 +1038,10 @@ void draw_colour_bar(Page& page, const Box& box, const Scale& scale, std::span<c
   }
 }
 
-/// Magnitudes of a tensor grid on a raster of at most `most` cells a side: the largest where several
-/// points fall into a cell, the nearest where none does.
-Raster magnitude_raster(const PictureError& error, const std::vector<PictureAxis>& axes, std::ptrdiff_t most) {
+/// Magnitudes of a tensor grid on a raster of at most `most` cells a side: the largest where
+/// several points fall into a cell, the nearest where none does.
+Raster magnitude_raster(const PictureError& error, const std::vector<PictureAxis>& axes,
+                        std::ptrdiff_t most) {
   std::array<std::vector<std::vector<std::size_t>>, 2> members;
   for (std::size_t d = 0; d < 2; ++d) {
     const auto& points = error.axes[d];
@@ -960,7 +1056,8 @@ Raster magnitude_raster(const PictureError& error, const std::vector<PictureAxis
     for (std::ptrdiff_t c = 0; c < cells; ++c) {
       auto& cell = members[d][static_cast<std::size_t>(c)];
       if (!cell.empty()) continue;
-      const double middle = axes[d].lower + (static_cast<double>(c) + 0.5) / static_cast<double>(cells) * length;
+      const double middle =
+          axes[d].lower + (static_cast<double>(c) + 0.5) / static_cast<double>(cells) * length;
       const auto nearest = std::min_element(points.begin(), points.end(), [&](double a, double b) {
         return std::fabs(a - middle) < std::fabs(b - middle);
       });
@@ -986,7 +1083,8 @@ Raster magnitude_raster(const PictureError& error, const std::vector<PictureAxis
 }
 
 /// Largest magnitude in blocks of block x block samples, for a field faster than the pixels.
-std::vector<double> block_maximum(std::span<const double> values, std::size_t nx, std::size_t ny, std::size_t block) {
+std::vector<double> block_maximum(std::span<const double> values, std::size_t nx, std::size_t ny,
+                                  std::size_t block) {
   std::vector<double> out;
   for (std::size_t i = 0; i < nx; i += block) {
     for (std::size_t j = 0; j < ny; j += block) {
@@ -1011,20 +1109,24 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   const auto look_y = cell_points(axes[1].lower, axes[1].upper, look, true);
   const auto first = sample(picture, {look_x, look_y});
   const Range first_range = range_of(first);
-  const double level = first_range.empty() ? 0 : first_range.lower + (first_range.upper - first_range.lower) / 2;
+  const double level =
+      first_range.empty() ? 0 : first_range.lower + (first_range.upper - first_range.lower) / 2;
   std::size_t peak = first.size() / 2;
   double best = -1;
   for (std::size_t i = 0; i < first.size(); ++i) {
-    if (std::isfinite(first[i]) && std::fabs(first[i] - level) > best) best = std::fabs(first[i] - level), peak = i;
+    if (std::isfinite(first[i]) && std::fabs(first[i] - level) > best)
+      best = std::fabs(first[i] - level), peak = i;
   }
   std::array<double, 2> wavelengths{};
   std::array<std::pair<double, double>, 2> window;
   for (std::size_t d = 0; d < 2; ++d) {
     const double guess = expected_wavelengths(axes[d]);
-    const auto n = static_cast<std::ptrdiff_t>(guess > 0 ? std::clamp(16 * guess, 800.0, 16384.0) : 4000.0);
+    const auto n =
+        static_cast<std::ptrdiff_t>(guess > 0 ? std::clamp(16 * guess, 800.0, 16384.0) : 4000.0);
     const auto points = cell_points(axes[d].lower, axes[d].upper, n, false);
     const double fixed = d == 0 ? look_y[peak % look] : look_x[peak / look];
-    const auto line = d == 0 ? sample(picture, {points, {fixed}}) : sample(picture, {{fixed}, points});
+    const auto line =
+        d == 0 ? sample(picture, {points, {fixed}}) : sample(picture, {{fixed}, points});
     wavelengths[d] = count_wavelengths(line);
     window[d] = zoom_window(axes[d], points, line, std::max(wavelengths[d], 6.0));
   }
@@ -1041,7 +1143,7 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   std::array<std::ptrdiff_t, 2> n{};
   bool too_fast = false;
   for (std::size_t d = 0; d < 2; ++d) {
-    const double most = std::min(512.0, 2 * (d == 0 ? width : height));
+    const double most = std::min(570.0, 2 * (d == 0 ? width : height));
     n[d] = static_cast<std::ptrdiff_t>(std::clamp(8 * wavelengths[d], 240.0, most));
     too_fast = too_fast || 4 * wavelengths[d] > most;
   }
@@ -1051,12 +1153,14 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
                                      cell_points(axes[1].lower, axes[1].upper, n[1], too_fast)});
   Range range = range_of(fine);
   const std::size_t not_finite = range.not_finite;
-  const double extreme = range.empty() ? 1 : std::max(std::fabs(range.lower), std::fabs(range.upper));
-  const bool is_signed = !range.empty() && range.lower < -0.01 * extreme && range.upper > 0.01 * extreme;
+  const double extreme =
+      range.empty() ? 1 : std::max(std::fabs(range.lower), std::fabs(range.upper));
+  const bool is_signed =
+      !range.empty() && range.lower < -0.01 * extreme && range.upper > 0.01 * extreme;
   if (is_signed) range.lower = -extreme, range.upper = extreme;
   const ColourMap map = is_signed ? ColourMap::diverging : ColourMap::sequential;
   const auto palette = palette_of(map);
-  const Scale colour = linear_scale(range.lower, range.upper, 6, 0);
+  const Scale colour = linear_scale(range.lower, range.upper, 6, 0.003);
   if (too_fast) {
     const auto coarse = block_maximum(fine, 512, 512, block);
     draw_raster(page, whole, Raster::from_grid(coarse, 64, 64), colour, palette, true);
@@ -1082,12 +1186,16 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   if (zoomed) {
     const Box box = {404, whole.y, width, height};
     constexpr std::ptrdiff_t detail = 200;
-    const auto values = sample(picture, {cell_points(window[0].first, window[0].second, detail, false),
-                                         cell_points(window[1].first, window[1].second, detail, false)});
+    const auto values =
+        sample(picture, {cell_points(window[0].first, window[0].second, detail, false),
+                         cell_points(window[1].first, window[1].second, detail, false)});
     draw_raster(page, box, Raster::from_grid(values, detail, detail), colour, palette, true);
     draw_frame(page, box, space_scale(window[0].first, window[0].second, 4),
                space_scale(window[1].first, window[1].second, 5),
-               {.title = "Enlarged", .remark = "the part in the frame", .horizontal = axes[0].name, .vertical = ""});
+               {.title = "Enlarged",
+                .remark = "the part in the frame",
+                .horizontal = axes[0].name,
+                .vertical = ""});
     bar.x = box.x + width + 12;
   }
   draw_colour_bar(page, bar, colour, palette, not_finite > 0);
@@ -1096,14 +1204,19 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   const Box box = {zoomed ? 806. : 680., whole.y, width, height};
   const Range errors = range_of(error.values);
   const auto found = magnitude_scale(error.values, 7, 700);
-  const Scale magnitude = found ? *found : log_scale(1e-17, 1e-15, 4);
+  const Scale magnitude = found.value_or(Scale{});
   const auto heat = palette_of(ColourMap::magnitude);
-  if (!error.values.empty()) draw_raster(page, box, magnitude_raster(error, axes, 480), magnitude, heat, false);
+  if (found) draw_raster(page, box, magnitude_raster(error, axes, 480), magnitude, heat, false);
   draw_frame(page, box, across, up,
-             {.title = error.label, .remark = count_remark(errors.not_finite, "values"),
-              .horizontal = axes[0].name, .vertical = zoomed ? "" : axes[1].name});
-  if (error.values.empty()) draw_nothing(page, box, "not available");
-  else draw_colour_bar(page, {box.x + width + 12, box.y, 13, height}, magnitude, heat, errors.not_finite > 0);
+             {.title = error.label.empty() ? "Error" : error.label,
+              .remark = count_remark(errors.not_finite, "values"),
+              .horizontal = axes[0].name,
+              .vertical = zoomed ? "" : axes[1].name});
+  if (!found)
+    draw_nothing(page, box, why_no_error(error, errors));
+  else
+    draw_colour_bar(page, {box.x + width + 12, box.y, 13, height}, magnitude, heat,
+                    errors.not_finite > 0);
 
   const double second = whole.y + height + 88;
   draw_spectrum(page, {86, second, 480, 200}, axes[0], true);
@@ -1123,13 +1236,14 @@ void check(const Picture& picture) {
                         "finite and > lower, with a finite difference");
     }
     if (axis.frequency.size() != axis.amplitude.size()) {
-      throw ShapeError("draw_svg", "axes." + axis.name + ".amplitude.size()", std::ssize(axis.amplitude),
-                       std::ssize(axis.frequency));
+      throw ShapeError("draw_svg", "axes." + axis.name + ".amplitude.size()",
+                       std::ssize(axis.amplitude), std::ssize(axis.frequency));
     }
   }
   if (picture.error.values.empty()) return;
   if (picture.error.axes.size() != dimensions) {
-    throw ShapeError("draw_svg", "error.axes.size()", std::ssize(picture.error.axes), std::ssize(picture.axes));
+    throw ShapeError("draw_svg", "error.axes.size()", std::ssize(picture.error.axes),
+                     std::ssize(picture.axes));
   }
   std::size_t size = 1;
   for (const auto& points : picture.error.axes) size *= points.size();
@@ -1147,7 +1261,8 @@ std::string draw_svg(const Picture& picture) {
   page.text(34, 42, picture.title, {.size = 23, .bold = true}, 90);
   page.markup(34, 67, formula_markup(picture.equation, 150), {.size = 15});
   std::string facts;
-  for (const std::string& fact : picture.facts) facts += (facts.empty() ? "" : "   ·   ") + fact;
+  for (const std::string& fact : picture.facts)
+    facts += (facts.empty() ? "" : "\u00A0\u00A0·\u00A0\u00A0") + fact;
   page.text(34, 91, facts, {.size = 13, .colour = muted}, 190);
   double top = 104;
   if (!picture.alarm.empty()) {

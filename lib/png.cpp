@@ -18,7 +18,8 @@ constexpr std::array<std::uint32_t, 256> crc_table = [] {
 
 std::uint32_t crc32(std::string_view bytes) {
   std::uint32_t c = 0xffffffffu;
-  for (const char byte : bytes) c = crc_table[(c ^ static_cast<std::uint8_t>(byte)) & 0xff] ^ (c >> 8);
+  for (const char byte : bytes)
+    c = crc_table[(c ^ static_cast<std::uint8_t>(byte)) & 0xff] ^ (c >> 8);
   return c ^ 0xffffffffu;
 }
 
@@ -69,9 +70,9 @@ std::string encode_png(std::ptrdiff_t width, std::ptrdiff_t height,
   std::string header;
   append_big_endian(header, static_cast<std::uint32_t>(width));
   append_big_endian(header, static_cast<std::uint32_t>(height));
-  header += '\x08';            // bits a sample
-  header += '\x03';            // palette
-  header.append(3, '\0');      // deflate, adaptive filters, no interlace
+  header += '\x08';        // bits a sample
+  header += '\x03';        // palette
+  header.append(3, '\0');  // deflate, adaptive filters, no interlace
   std::string colours;
   for (const Rgb& colour : palette) {
     for (const std::uint8_t channel : colour) colours += static_cast<char>(channel);
@@ -80,8 +81,8 @@ std::string encode_png(std::ptrdiff_t width, std::ptrdiff_t height,
   rows.reserve(static_cast<std::size_t>((width + 1) * height));
   for (std::ptrdiff_t row = 0; row < height; ++row) {
     rows += '\0';  // filter: none
-    const auto line = indices.subspan(static_cast<std::size_t>(row * width),
-                                      static_cast<std::size_t>(width));
+    const auto line =
+        indices.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(width));
     std::transform(line.begin(), line.end(), std::back_inserter(rows),
                    [](std::uint8_t index) { return static_cast<char>(index); });
   }

@@ -13,25 +13,26 @@
 /// an axis. Nothing is aliased: a curve that oscillates faster than the pixels is drawn as the band
 /// between its envelopes, an image is accompanied by an enlarged part.
 ///
-/// The text is self-contained well-formed XML 1.0 in UTF-8 whatever the strings hold; the same input
-/// gives the same bytes. Numbers that are not finite are left out and counted in the figure.
+/// The text is self-contained well-formed XML 1.0 in UTF-8 whatever the strings hold; the same
+/// input gives the same bytes. Numbers that are not finite are left out and counted in the figure.
 namespace halfulp {
 
 /// One dimension of the domain and what is known of the solution's spectrum along it.
 struct PictureAxis {
   std::string name;
   double lower = 0;
-  double upper = 1;                              ///< finite, > lower
-  std::vector<std::pair<double, double>> bands;  ///< angular frequencies, shaded in the spectrum
-  std::vector<double> frequency;                 ///< angular, increasing; may be empty
-  std::vector<double> amplitude;                 ///< as long as frequency; drawn logarithmically
+  double upper = 1;  ///< finite, > lower
+  std::vector<std::pair<double, double>> bands =
+      {};                              ///< angular frequencies, shaded in the spectrum
+  std::vector<double> frequency = {};  ///< angular, increasing; may be empty
+  std::vector<double> amplitude = {};  ///< as long as frequency; drawn logarithmically
 };
 
 /// A magnitude on a tensor grid, drawn on a logarithmic scale; zeros are drawn at its lower end.
 struct PictureError {
-  std::string label;                       ///< e.g. "|u - exact|", "|residual| / scale"
-  std::vector<std::vector<double>> axes;   ///< increasing points, one list an axis
-  std::vector<double> values;              ///< C order; empty: the panel says there is none
+  std::string label;                      ///< e.g. "|u - exact|", "|residual| / scale"
+  std::vector<std::vector<double>> axes;  ///< increasing points, one list an axis
+  std::vector<double> values;             ///< C order; empty: the panel says there is none
 };
 
 struct Picture {
@@ -42,7 +43,7 @@ struct Picture {
   std::string field = "u";         ///< name of the solution
   std::vector<PictureAxis> axes;   ///< one or two
   /// Values of the solution on a tensor grid in C order; called a few times, on grids the figure
-  /// chooses (at most 2^18 points).
+  /// chooses (at most 2^19 points).
   std::function<std::vector<double>(std::span<const std::vector<double>> axes)> sample;
   PictureError error;
 };
