@@ -782,10 +782,10 @@ std::vector<std::string> envelope(const Box& box, const Scale& across, const Sca
   return bands;
 }
 
-std::string count_remark(std::size_t not_finite, std::string_view what) {
-  return not_finite == 0 ? std::string()
-                         : std::to_string(not_finite) + " " + std::string(what) +
-                               (not_finite == 1 ? " is" : " are") + " not finite";
+std::string count_remark(std::size_t not_finite, const std::string& what) {
+  if (not_finite == 0) return {};
+  if (not_finite == 1) return "1 " + what + " is not finite";
+  return std::to_string(not_finite) + " " + what + "s are not finite";
 }
 
 std::string join_remarks(const std::vector<std::string>& remarks) {
@@ -938,7 +938,7 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
              {.title = "Solution",
               .remark = join_remarks(
                   {as_band ? "faster than the pixels: the band between its envelopes" : "",
-                   count_remark(range.not_finite, "samples")}),
+                   count_remark(range.not_finite, "sample")}),
               .horizontal = axis.name,
               .vertical = picture.field});
 
@@ -977,7 +977,7 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
   if (!found) draw_nothing(page, box, why_no_error(error, errors));
   draw_frame(page, box, along, high,
              {.title = error.label.empty() ? "Error" : error.label,
-              .remark = count_remark(errors.not_finite, "values"),
+              .remark = count_remark(errors.not_finite, "value"),
               .horizontal = axis.name,
               .vertical = ""});
   draw_spectrum(page, {690, second, 480, 240}, axis, false);
@@ -1178,7 +1178,7 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   draw_frame(page, whole, across, up,
              {.title = "Solution " + picture.field,
               .remark = join_remarks({too_fast ? "largest |" + picture.field + "| nearby" : "",
-                                      count_remark(not_finite, "samples")}),
+                                      count_remark(not_finite, "sample")}),
               .horizontal = axes[0].name,
               .vertical = axes[1].name});
   Box bar = {whole.x + width + 12, whole.y, 13, height};
@@ -1209,7 +1209,7 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   if (found) draw_raster(page, box, magnitude_raster(error, axes, 480), magnitude, heat, false);
   draw_frame(page, box, across, up,
              {.title = error.label.empty() ? "Error" : error.label,
-              .remark = count_remark(errors.not_finite, "values"),
+              .remark = count_remark(errors.not_finite, "value"),
               .horizontal = axes[0].name,
               .vertical = zoomed ? "" : axes[1].name});
   if (!found)

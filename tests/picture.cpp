@@ -16,7 +16,7 @@ namespace {
 using halfulp::Picture;
 using Values = std::vector<double>;
 constexpr double tau = 2 * std::numbers::pi;
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double inf = std::numeric_limits<double>::infinity();
 
 Values uniform(double lower, double upper, int n) {
@@ -95,7 +95,7 @@ std::uint32_t bitwise_crc(std::string_view bytes) {
 }
 
 std::string inflate_stored(const std::string& stream) {
-  REQUIRE(big_endian("\0\0" + stream.substr(0, 2), 0) % 31 == 0);
+  REQUIRE(stream.substr(0, 2) == "\x78\x01");  // RFC 1950: 32 KiB window, no dictionary
   std::string out;
   std::size_t at = 2;
   for (bool last = false; !last;) {
@@ -297,14 +297,13 @@ TEST_CASE("colour maps are monotone in lightness", "[picture]") {
 TEST_CASE("what is not finite is left out and counted", "[picture]") {
   SECTION("a curve is broken") {
     Picture picture = wave_1d();
-    picture.sample = of_x([](double x) { return x > 1 && x < 2 ? nan : x; });
+    picture.sample = of_x([](double x) { return x > 1 && x < 2 ? not_a_number : x; });
     picture.error.values[7] = inf;
     const std::string svg = halfulp::draw_svg(picture);
     CHECK_FALSE(contains(svg, "nan"));
     const auto root = xml::parse(svg);
     CHECK(contains(all_text(root), "samples are not finite"));
-    CHECK(contains(all_text(root), "1 values is not finite") == false);
-    CHECK(contains(all_text(root), "not finite"));
+    CHECK(contains(all_text(root), "1 value is not finite"));
     for (const auto* path : root.all("path")) {
       if (path->attributes.at("stroke") != "#1f5fa8") continue;
       const std::string d = path->attributes.at("d");
@@ -313,8 +312,8 @@ TEST_CASE("what is not finite is left out and counted", "[picture]") {
   }
   SECTION("an image has a colour for it") {
     Picture picture = wave_2d();
-    picture.sample = of_xy([](double x, double) { return x < 3 ? nan : x; });
-    picture.error.values[0] = nan;
+    picture.sample = of_xy([](double x, double) { return x < 3 ? not_a_number : x; });
+    picture.error.values[0] = not_a_number;
     const auto root = xml::parse(halfulp::draw_svg(picture));
     CHECK(contains(all_text(root), "NaN, ∞"));
     const auto pngs = images(root);
@@ -328,12 +327,12 @@ TEST_CASE("what is not finite is left out and counted", "[picture]") {
       picture.sample = [](std::span<const Values> axes) {
         std::size_t size = 1;
         for (const auto& axis : axes) size *= axis.size();
-        return Values(size, nan);
+        return Values(size, not_a_number);
       };
-      for (double& v : picture.error.values) v = nan;
+      for (double& v : picture.error.values) v = not_a_number;
       for (auto& axis : picture.axes) {
-        for (double& v : axis.amplitude) v = nan;
-        axis.bands = {{nan, nan}, {-inf, inf}};
+        for (double& v : axis.amplitude) v = not_a_number;
+        axis.bands = {{not_a_number, not_a_number}, {-inf, inf}};
       }
       const std::string svg = halfulp::draw_svg(picture);
       CHECK_FALSE(contains(svg, "\"nan"));
