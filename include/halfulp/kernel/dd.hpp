@@ -8,8 +8,11 @@
 /// Double-double arithmetic: a number is the unevaluated sum hi + lo with |lo| <= ulp(hi)/2,
 /// about 32 decimal digits. Host and device share this source.
 ///
-/// Every operation keeps the exponent range of double: results with |hi| > 2^996 may be lost where
-/// the product is split without FMA, results with |hi| < 2^-969 lose digits of lo to underflow.
+/// Every operation keeps the exponent range of double: products and quotients with an operand or a
+/// result |hi| > 2^995 may be lost (NaN) where the product is split without FMA, results with
+/// |hi| < 2^-969 lose digits of lo to underflow. An infinite operand of + - * and an overflow in
+/// them give NaN (x/inf is 0, x/0 as for double); the functions of dd_math.hpp treat infinities as
+/// <cmath> does.
 /// @source  Joldes, Muller, Popescu (2017), Tight and rigorous error bounds for basic building
 ///          blocks of double-word arithmetic, Algorithms 4, 6, 9, 12, 15, 17, 18; u = 2^-53.
 namespace halfulp {
@@ -27,6 +30,9 @@ struct dd {
 };
 
 namespace kernel {
+
+/// The largest finite double, by its value: device code may not call numeric_limits.
+inline constexpr double largest = std::numeric_limits<double>::max();
 
 /// s + e = a + b exactly, for any a and b (Knuth, Moller).
 HALFULP_HD constexpr dd two_sum(double a, double b) {
@@ -94,11 +100,11 @@ HALFULP_HD inline dd operator*(dd a, double b) {
 }
 HALFULP_HD inline dd operator*(double a, dd b) { return b * a; }
 
-/// Relative error <= 10 u^2 (Algorithm 17 with one more correction).
+/// Relative error <= 5 u^2 + O(u^3): 3 u^2 from b q1, 2 u^2 from the last sum (Algorithm 17 with
+/// one more correction).
 HALFULP_HD inline dd operator/(dd a, dd b) {
   const double q1 = a.hi / b.hi;
-  constexpr double largest = std::numeric_limits<double>::max();
-  if (!(std::fabs(q1) <= largest) || q1 == 0) return {q1, 0};
+  if (!(std::fabs(q1) <= kernel::largest) || q1 == 0) return {q1, 0};
   dd r = a - b * q1;
   const double q2 = r.hi / b.hi;
   r = r - b * q2;
@@ -108,9 +114,9 @@ HALFULP_HD inline dd operator/(dd a, dd b) {
 
 /// Relative error <= 3 u^2 (Algorithm 15).
 HALFULP_HD inline dd operator/(dd a, double b) {
-  constexpr double largest = std::numeric_limits<double>::max();
   const double q = a.hi / b;
-  if (!(std::fabs(q) <= largest) || q == 0 || !(std::fabs(b) <= largest)) return {q, 0};
+  if (!(std::fabs(q) <= kernel::largest) || q == 0 || !(std::fabs(b) <= kernel::largest))
+    return {q, 0};
   const dd p = kernel::two_prod(q, b);
   return kernel::quick_two_sum(q, (((a.hi - p.hi) - p.lo) + a.lo) / b);
 }
@@ -131,16 +137,13 @@ HALFULP_HD constexpr bool operator<=(dd a, dd b) {
 }
 HALFULP_HD constexpr bool operator>=(dd a, dd b) { return b <= a; }
 
-HALFULP_HD inline bool isfinite(dd a) {
-  constexpr double largest = std::numeric_limits<double>::max();
-  return std::fabs(a.hi) <= largest;
-}
+HALFULP_HD inline bool isfinite(dd a) { return std::fabs(a.hi) <= kernel::largest; }
 HALFULP_HD inline bool isnan(dd a) { return a.hi != a.hi; }
 HALFULP_HD inline dd fabs(dd a) { return a.hi < 0 || (a.hi == 0 && a.lo < 0) ? -a : a; }
 HALFULP_HD inline dd abs(dd a) { return fabs(a); }
 HALFULP_HD inline dd ldexp(dd a, int n) { return {std::ldexp(a.hi, n), std::ldexp(a.lo, n)}; }
 
-/// Relative error <= 4 u^2 (one Newton step on the reciprocal root, Karp); NaN for a < 0.
+/// Relative error <= 4 u^2 (one Newton step on the double root); NaN for a < 0.
 HALFULP_HD inline dd sqrt(dd a) {
   if (!(a.hi > 0) || !isfinite(a)) return {std::sqrt(a.hi), 0};
   const double x = std::sqrt(a.hi);
