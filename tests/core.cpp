@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,14 +9,17 @@
 #include <csignal>
 #include <limits>
 #include <sstream>
+#include <thread>
 #include <vector>
 
 #include "detail/require.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/file.hpp"
+#include "halfulp/progress.hpp"
 #include "halfulp/report.hpp"
 #include "halfulp/text.hpp"
 #include "scratch.hpp"
+#include "terminal_progress.hpp"
 
 using namespace halfulp;
 using Catch::Matchers::Contains;
@@ -197,4 +202,74 @@ TEST_CASE("a failed write leaves the old file and nothing else", "[core][file]")
   CHECK(scratch.entries() == 1);
   CHECK_NOTHROW(write_file_atomic("/dev/null", big));
   CHECK(std::filesystem::is_character_file("/dev/null"));
+}
+
+TEST_CASE("progress reports and cancels", "[core][progress]") {
+  std::vector<std::pair<double, std::string>> seen;
+  const Progress progress = [&](double fraction, const char* phase) {
+    seen.emplace_back(fraction, phase);
+    return fraction < 0.5;
+  };
+  CHECK_NOTHROW(report_progress({}, 0.1, "nobody listens", "f"));
+  CHECK_NOTHROW(report_progress(progress, -0.1, "basis", "f"));
+  CHECK(message_of<Cancelled>([&] { report_progress(progress, 1.5, "factor", "gp_pde::solve"); }) ==
+        "halfulp::gp_pde::solve: cancelled by the caller");
+  CHECK(seen == std::vector<std::pair<double, std::string>>{{0.0, "basis"}, {1.0, "factor"}});
+  CHECK(part_of(progress, 0.2, 0.4)(0.5, "half of it"));
+  CHECK(seen.back().first == Approx(0.3));
+  CHECK_FALSE(part_of({}, 0, 1));
+}
+
+TEST_CASE("a terminal sees one line that is erased, anything else sees nothing",
+          "[core][progress]") {
+  const auto work = [](TerminalProgress& shown) {
+    const Progress progress = shown.callback();
+    report_progress(progress, 0, "too early to show", "f");
+    std::this_thread::sleep_for(std::chrono::milliseconds(120));
+    report_progress(progress, 0.429, "factor\x1B the operator", "f");
+    report_progress(progress, 0.43, "too soon after", "f");
+  };
+  const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+  REQUIRE(terminal >= 0);
+  REQUIRE(::grantpt(terminal) == 0);
+  REQUIRE(::unlockpt(terminal) == 0);
+  const int slave = ::open(::ptsname(terminal), O_RDWR | O_NOCTTY);
+  REQUIRE(slave >= 0);
+  struct winsize size {};
+  size.ws_col = 30;
+  REQUIRE(::ioctl(slave, TIOCSWINSZ, &size) == 0);
+  const char* term = std::getenv("TERM");
+  const std::string before = term == nullptr ? "" : term;
+
+  ::setenv("TERM", "xterm", 1);
+  {
+    TerminalProgress shown(false, slave);
+    work(shown);
+    TerminalProgress quiet(true, slave);
+    CHECK_FALSE(quiet.callback());
+  }
+  char text[256];
+  const ssize_t count = ::read(terminal, text, sizeof text);
+  REQUIRE(count > 0);
+  CHECK(std::string(text, static_cast<std::size_t>(count)) ==
+        "\r 42 %  0 s  factor\\x1B the op\x1B[K\r\x1B[K");
+  ::setenv("TERM", "dumb", 1);
+  {
+    TerminalProgress dumb(false, slave);
+    CHECK_FALSE(dumb.callback());
+  }
+  ::setenv("TERM", "xterm", 1);
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  {
+    TerminalProgress piped(false, pipe[1]);
+    CHECK_FALSE(piped.callback());
+    work(piped);
+  }
+  ::close(pipe[1]);
+  CHECK(::read(pipe[0], text, sizeof text) == 0);
+  ::close(pipe[0]);
+  ::close(slave);
+  ::close(terminal);
+  before.empty() ? ::unsetenv("TERM") : ::setenv("TERM", before.c_str(), 1);
 }
