@@ -41,7 +41,11 @@ struct PdeFile {
   Problem problem;   ///< problem.name: the file's name without folder and .toml
   Options options;
   OutputOptions output;
-  std::string equation_text;                           ///< as written
+  std::string equation_text;  ///< as written
+  /// Normal form: derivatives with their coefficients, highest order first; their sum is ...
+  std::vector<std::pair<std::string, Expression>> terms;
+  Expression right_hand_side;      ///< ... this, in the axes' names and problem.forcing_symbol
+  bool forcing_automatic = false;  ///< problem.forcing was made from problem.exact
   std::vector<std::pair<std::string, dd>> parameters;  ///< in the order of the file
   std::vector<std::string> warnings;
 };

@@ -1,0 +1,1857 @@
+#include "halfulp/pde_file.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <numbers>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include "detail/linear_operator.hpp"
+#include "halfulp/error.hpp"
+#include "halfulp/file.hpp"
+#include "halfulp/npy.hpp"
+#include "halfulp/text.hpp"
+
+// toml++ stays inside this file. Nested values are parsed and destroyed recursively: the depth is
+// bounded here, that of dotted keys in check_nesting below.
+#define TOML_HEADER_ONLY 1
+#define TOML_MAX_NESTED_VALUES 32
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+namespace halfulp::gp_pde {
+namespace {
+
+using detail::LinearOperator;
+using Position = toml::source_position;
+using Names = std::vector<std::string>;
+
+constexpr std::size_t max_file_size = std::size_t{1} << 20;
+constexpr int max_nesting = 32;
+constexpr std::size_t max_parameters = 256;
+constexpr double gib = 1073741824.0;
+
+// ---- text -----------------------------------------------------------------------------------
+
+/// 'text' with foreign bytes escaped and cut to a length that a message can carry.
+std::string quote(std::string_view text) {
+  constexpr std::size_t longest = 60;
+  if (text.size() <= longest) return '\'' + escape_text(text) + '\'';
+  return '\'' + escape_text(text.substr(0, longest)) + "...'";
+}
+
+std::string joined(const Names& names, std::string_view separator = ", ") {
+  std::string text;
+  for (const auto& name : names) text += (text.empty() ? "" : std::string(separator)) + name;
+  return text;
+}
+
+bool contains(const Names& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// Levenshtein distance, for "did you mean".
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+/// ", did you mean 'x'?" for the nearest of `known`, or "" if none is near.
+std::string suggestion(std::string_view name, const Names& known) {
+  if (name.size() > 40) return "";
+  const std::string* nearest = nullptr;
+  std::size_t least = name.size() <= 3 ? 2 : 4;  // exclusive
+  for (const auto& candidate : known) {
+    const std::size_t distance = edit_distance(name, candidate);
+    if (distance < least && distance < std::max(name.size(), candidate.size())) {
+      least = distance;
+      nearest = &candidate;
+    }
+  }
+  return nearest ? ", did you mean '" + *nearest + "'?" : "";
+}
+
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+bool is_identifier(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && is_letter(name.front()) &&
+         std::all_of(name.begin(), name.end(), [](char c) { return is_letter(c) || is_digit(c); });
+}
+
+/// End of the number that starts at text[i] (decimal, exponent, or C99 hex).
+std::size_t end_of_number(std::string_view text, std::size_t i) {
+  const bool hex =
+      text[i] == '0' && i + 1 < text.size() && (text[i + 1] == 'x' || text[i + 1] == 'X');
+  if (hex) i += 2;
+  for (; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool exponent = hex ? (c == 'p' || c == 'P') : (c == 'e' || c == 'E');
+    if (exponent && i + 1 < text.size() && (text[i + 1] == '+' || text[i + 1] == '-')) {
+      ++i;
+      continue;
+    }
+    const bool digit = is_digit(c) || c == '.' || exponent ||
+                       (hex && ((c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')));
+    if (!digit) break;
+  }
+  return i;
+}
+
+struct Identifier {
+  std::string_view name;
+  std::size_t offset;
+  bool called;  ///< followed by '('
+};
+
+std::vector<Identifier> identifiers(std::string_view text) {
+  std::vector<Identifier> found;
+  for (std::size_t i = 0; i < text.size();) {
+    if (is_letter(text[i])) {
+      const std::size_t begin = i;
+      while (i < text.size() && (is_letter(text[i]) || is_digit(text[i]))) ++i;
+      std::size_t next = i;
+      while (next < text.size() && is_blank(text[next])) ++next;
+      found.push_back(
+          {text.substr(begin, i - begin), begin, next < text.size() && text[next] == '('});
+    } else if (is_digit(text[i]) ||
+               (text[i] == '.' && i + 1 < text.size() && is_digit(text[i + 1]))) {
+      i = end_of_number(text, i);
+    } else {
+      ++i;
+    }
+  }
+  return found;
+}
+
+/// Offsets at which the terms of a sum begin: at the + and - outside all parentheses. A conditional
+/// or comparison outside parentheses makes the whole text one term.
+std::vector<std::size_t> term_starts(std::string_view text) {
+  std::vector<std::size_t> starts{0};
+  int depth = 0;
+  bool operand = false;  // what stands left of here is one: + and - are then binary
+  for (std::size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    if (is_blank(c)) {
+      ++i;
+    } else if (is_digit(c) || (c == '.' && i + 1 < text.size() && is_digit(text[i + 1]))) {
+      i = end_of_number(text, i);
+      operand = true;
+    } else if (is_letter(c)) {
+      const std::size_t begin = i;
+      while (i < text.size() && (is_letter(text[i]) || is_digit(text[i]))) ++i;
+      const std::string_view word = text.substr(begin, i - begin);
+      if (depth == 0 && (word == "and" || word == "or")) return {0};
+      operand = true;
+    } else {
+      if (depth == 0 && std::string_view("?:<>=!").find(c) != std::string_view::npos) return {0};
+      if (c == '(') ++depth;
+      if (c == ')') --depth;
+      if (depth == 0 && operand && (c == '+' || c == '-')) starts.push_back(i);
+      operand = c == ')';
+      ++i;
+    }
+  }
+  return starts;
+}
+
+/// A formula's text for people: double-double constants, which text() writes as sums of two hex
+/// floats, as one decimal number.
+std::string readable(std::string_view text) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size();) {
+    if (text.substr(i, 2) != "0x") {
+      result += text[i++];
+      continue;
+    }
+    const std::size_t end = end_of_number(text, i);
+    const double high = parse_number(text.substr(i, end - i)).value_or(std::nan(""));
+    i = end;
+    const std::string_view rest = text.substr(i);
+    if (rest.starts_with(" + 0x") || rest.starts_with(" - 0x")) i = end_of_number(text, i + 3);
+    const std::string number = number_text(high);
+    // The parentheses around the sum are not needed around a number without sign.
+    if (result.ends_with('(') && i < text.size() && text[i] == ')' && i > end &&
+        (result.size() < 2 || !is_letter(result[result.size() - 2]))) {
+      result.pop_back();
+      ++i;
+    }
+    result += number;
+  }
+  return result;
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+// ---- values ---------------------------------------------------------------------------------
+
+bool is_finite(dd value) { return std::isfinite(value.hi) && std::isfinite(value.lo); }
+
+/// n points of [lower, upper], ends included.
+std::vector<double> uniform_points(double lower, double upper, std::ptrdiff_t n) {
+  std::vector<double> points(static_cast<std::size_t>(n));
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const double s = static_cast<double>(i) / static_cast<double>(n - 1);
+    points[static_cast<std::size_t>(i)] = lower * (1 - s) + upper * s;
+  }
+  points.back() = upper;
+  return points;
+}
+
+/// Where samples without axes stand: the nodes of [grid] on one axis.
+std::vector<double> grid_nodes(Nodes kind, double lower, double upper, std::ptrdiff_t n) {
+  if (kind == Nodes::uniform) return uniform_points(lower, upper, n);
+  std::vector<double> points(static_cast<std::size_t>(n));
+  const double middle = lower / 2 + upper / 2, half = upper / 2 - lower / 2;
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const double index = static_cast<double>(n - 1 - i), count = static_cast<double>(n);
+    double t;
+    if (kind == Nodes::chebyshev) {
+      t = std::cos(std::numbers::pi * index / (count - 1));
+    } else {  // root of the Legendre polynomial P_n, by Newton from Tricomi's estimate
+      t = std::cos(std::numbers::pi * (index + 0.75) / (count + 0.5));
+      for (int step = 0; step < 8; ++step) {
+        double p = 1, previous = 0;
+        for (std::ptrdiff_t k = 1; k <= n; ++k) {
+          const double j = static_cast<double>(k);
+          const double next = ((2 * j - 1) * t * p - (j - 1) * previous) / j;
+          previous = p;
+          p = next;
+        }
+        t -= p * (t * t - 1) / (count * (t * p - previous));
+      }
+    }
+    points[static_cast<std::size_t>(i)] = middle + half * t;
+  }
+  if (kind == Nodes::chebyshev) {
+    points.front() = lower;
+    points.back() = upper;
+  }
+  return points;
+}
+
+std::string memory_text(double bytes) {
+  const double value = bytes / gib;
+  std::ostringstream out;
+  out.imbue(std::locale::classic());
+  out.precision(3);
+  if (value >= 1024)
+    out << value / 1024 << " TiB";
+  else
+    out << value << " GiB";
+  return out.str();
+}
+
+std::string_view type_text(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number";
+    case toml::node_type::boolean:
+      return "a boolean";
+    case toml::node_type::date:
+      return "a date";
+    case toml::node_type::time:
+      return "a time";
+    case toml::node_type::date_time:
+      return "a date and time";
+    default:
+      return "nothing";
+  }
+}
+
+std::string_view kind_text(SideKind kind) {
+  switch (kind) {
+    case SideKind::dirichlet:
+      return "dirichlet";
+    case SideKind::neumann:
+      return "neumann";
+    case SideKind::robin:
+      return "robin";
+    case SideKind::periodic:
+      return "periodic";
+    case SideKind::none:
+      return "none";
+  }
+  return "none";
+}
+
+std::string_view kernel_text(KernelType kernel) {
+  switch (kernel) {
+    case KernelType::gaussian:
+      return "gaussian";
+    case KernelType::student_t:
+      return "student-t";
+    case KernelType::matern:
+      return "matern";
+    case KernelType::periodic:
+      return "periodic";
+  }
+  return "gaussian";
+}
+
+std::string_view nodes_text(Nodes nodes) {
+  switch (nodes) {
+    case Nodes::gauss:
+      return "gauss";
+    case Nodes::chebyshev:
+      return "chebyshev";
+    case Nodes::uniform:
+      return "uniform";
+  }
+  return "gauss";
+}
+
+std::string_view method_text(Method method) {
+  switch (method) {
+    case Method::automatic:
+      return "method auto";
+    case Method::galerkin:
+      return "galerkin";
+    case Method::collocation:
+      return "collocation";
+  }
+  return "method auto";
+}
+
+std::string side_name(const Axis& axis, std::size_t end) {
+  return axis.name + (end == 0 ? "-" : "+");
+}
+
+/// a u + b du/dn of a known u on one side, as a formula in all axes.
+Expression side_value(const Expression& u, const Axis& axis, std::size_t end, double a, double b) {
+  Expression value;
+  if (a != 0) value = value + Expression(a) * u;
+  if (b != 0) value = value + Expression(end == 0 ? -b : b) * u.derivative(axis.name);
+  return value;
+}
+
+// ---- the reader -----------------------------------------------------------------------------
+
+/// A string of the file and where each of its bytes stands.
+struct SourceText {
+  std::string text;
+  TextOrigin origin;
+  bool verbatim = true;  ///< false: written with escapes, so that only its start is known
+};
+
+struct Entry {
+  std::string name;
+  Position position;
+  const toml::node* node;
+};
+
+class Reader {
+ public:
+  Reader(std::string_view text, std::string_view file_name, const std::filesystem::path& base)
+      : text_(text), base_(base) {
+    result_.file = std::string(file_name);
+    for (std::size_t begin = 0;;) {
+      const std::size_t end = text_.find('\n', begin);
+      lines_.push_back(text_.substr(begin, end - begin));
+      if (lines_.back().ends_with('\r')) lines_.back().remove_suffix(1);
+      if (end == std::string_view::npos) break;
+      begin = end + 1;
+    }
+  }
+
+  PdeFile read() {
+    result_.problem.name = std::filesystem::path(result_.file).stem().string();
+    if (text_.size() > max_file_size)
+      throw InputError(result_.file, 0, 0,
+                       "the file has " + std::to_string(text_.size()) +
+                           " bytes, a PDE file at most " + std::to_string(max_file_size));
+    check_nesting();
+    try {
+      root_ = toml::parse(text_);
+    } catch (const toml::parse_error& error) {
+      fail(error.source().begin, "not valid TOML: " + std::string(error.description()));
+    }
+    read_sections();
+    read_parameters();
+    read_domain();
+    read_forcing_names();
+    read_exact();
+    read_solver();
+    read_grid();
+    read_equation();
+    read_sides();
+    read_kernel();
+    read_output();
+    check_well_posed();
+    check_finite();
+    check_exact();
+    return std::move(result_);
+  }
+
+ private:
+  // -- positions and errors --
+
+  std::string_view line_text(int line) const {
+    return line >= 1 && static_cast<std::size_t>(line) <= lines_.size()
+               ? lines_[static_cast<std::size_t>(line) - 1]
+               : std::string_view();
+  }
+
+  /// toml++ counts code points; messages and formulas count bytes.
+  int byte_column(Position position) const {
+    const std::string_view line = line_text(static_cast<int>(position.line));
+    std::size_t byte = 0;
+    for (unsigned k = 1; k < position.column && byte < line.size(); ++k) {
+      ++byte;
+      while (byte < line.size() && (static_cast<unsigned char>(line[byte]) & 0xC0u) == 0x80u)
+        ++byte;
+    }
+    return static_cast<int>(byte) + 1;
+  }
+
+  [[noreturn]] void fail(Position position, const std::string& message) const {
+    const int line = static_cast<int>(position.line);
+    throw InputError(result_.file, line, line == 0 ? 0 : byte_column(position), message,
+                     line_text(line));
+  }
+
+  [[noreturn]] void fail(const TextOrigin& origin, const std::string& message) const {
+    throw InputError(result_.file, origin.line, origin.column, message, origin.source_line);
+  }
+
+  [[noreturn]] void fail_type(const toml::node& node, std::string_view what,
+                              std::string_view expected) const {
+    fail(node.source().begin, std::string(what) + " must be " + std::string(expected) + ", found " +
+                                  std::string(type_text(node)));
+  }
+
+  void warn(std::string message) { result_.warnings.push_back(std::move(message)); }
+
+  /// The bytes between two positions of one line, "" if they are not.
+  std::string_view slice(const toml::source_region& region) const {
+    if (region.begin.line != region.end.line || region.begin.line == 0) return {};
+    const std::string_view line = line_text(static_cast<int>(region.begin.line));
+    const auto begin = static_cast<std::size_t>(byte_column(region.begin) - 1);
+    const auto end = static_cast<std::size_t>(byte_column(region.end) - 1);
+    return begin < end && end <= line.size() ? line.substr(begin, end - begin) : std::string_view();
+  }
+
+  /// toml++ recurses through dotted keys and inline values, when it parses and when it destroys.
+  /// Strings and comments are skipped as TOML has them; text that is not TOML is left to the
+  /// parser, which stops at the same place.
+  void check_nesting() const {
+    int depth = 0, dots = 0;
+    std::size_t i = 0;
+    unsigned line = 1;
+    std::size_t line_begin = 0;
+    const auto refuse = [&](const char* what) {
+      throw InputError(
+          result_.file, static_cast<int>(line), static_cast<int>(i - line_begin) + 1,
+          std::string(what) + " are nested more than " + std::to_string(max_nesting) + " deep");
+    };
+    while (i < text_.size()) {
+      const char c = text_[i];
+      if (c == '#') {
+        while (i < text_.size() && text_[i] != '\n') ++i;
+        continue;
+      }
+      if (c == '"' || c == '\'') {
+        const std::string_view triple = c == '"' ? "\"\"\"" : "'''";
+        const bool many = text_.substr(i, 3) == triple;
+        i += many ? 3 : 1;
+        while (i < text_.size()) {
+          if (c == '"' && text_[i] == '\\' && i + 1 < text_.size()) {
+            if (text_[i + 1] == '\n') {
+              ++line;
+              line_begin = i + 2;
+            }
+            i += 2;
+            continue;
+          }
+          if (text_[i] == '\n') {
+            if (!many) break;
+            ++line;
+            line_begin = i + 1;
+          }
+          if (many ? text_.substr(i, 3) == triple : text_[i] == c) break;
+          ++i;
+        }
+        if (i < text_.size() && text_[i] != '\n') i += many ? 3 : 1;
+        while (many && i < text_.size() && text_[i] == c) ++i;  // """a"""" ends with a quote
+        continue;
+      }
+      if (c == '[' || c == '{') ++depth;
+      if (c == ']' || c == '}') --depth;
+      if (depth > max_nesting) refuse("brackets");
+      if (c == '.' && ++dots > max_nesting) refuse("keys");
+      if (c == '=' || c == ',' || c == '\n' || c == '[' || c == '{') dots = 0;
+      if (c == '\n') {
+        ++line;
+        line_begin = i + 1;
+      }
+      ++i;
+    }
+  }
+
+  // -- reading values --
+
+  /// Entries in the order of the file (toml++ sorts them by name).
+  static std::vector<Entry> entries(const toml::table& table) {
+    std::vector<Entry> list;
+    for (auto&& [key, node] : table)
+      list.push_back({std::string(key.str()), key.source().begin, &node});
+    std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
+      return a.position.line != b.position.line ? a.position.line < b.position.line
+                                                : a.position.column < b.position.column;
+    });
+    return list;
+  }
+
+  void check_keys(const toml::table& table, std::string_view where, const Names& known) const {
+    for (const Entry& entry : entries(table))
+      if (!contains(known, entry.name))
+        fail(entry.position, "unknown key " + quote(entry.name) + " in " + std::string(where) +
+                                 suggestion(entry.name, known) + " (known: " + joined(known) + ")");
+  }
+
+  std::string_view string_of(const toml::node& node, std::string_view what,
+                             std::string_view expected) const {
+    const auto* value = node.as_string();
+    if (!value) fail_type(node, what, expected);
+    return value->get();
+  }
+
+  /// One of a list of words.
+  std::size_t word_of(const toml::node& node, std::string_view what, const Names& words) const {
+    const std::string_view word = string_of(node, what, "one of " + joined(words));
+    const auto found = std::find(words.begin(), words.end(), word);
+    if (found == words.end())
+      fail(node.source().begin, std::string(what) + " = " + quote(word) + ", must be one of " +
+                                    joined(words) + suggestion(word, words));
+    return static_cast<std::size_t>(found - words.begin());
+  }
+
+  /// A string with the place of its first byte.
+  SourceText source_text(const toml::node& node) const {
+    SourceText source;
+    source.text = node.as_string()->get();
+    const Position begin = node.source().begin;
+    source.origin = {result_.file, static_cast<int>(begin.line), byte_column(begin),
+                     std::string(line_text(static_cast<int>(begin.line)))};
+    const std::string_view line = line_text(source.origin.line);
+    const auto at = static_cast<std::size_t>(source.origin.column - 1);
+    const std::string_view raw = at < line.size() ? line.substr(at) : std::string_view();
+    const bool many = raw.starts_with("\"\"\"") || raw.starts_with("'''");
+    const std::string_view first = std::string_view(source.text).substr(0, source.text.find('\n'));
+    if (many && raw.size() == 3) {  // the text starts on the next line
+      ++source.origin.line;
+      source.origin.column = 1;
+      source.origin.source_line = std::string(line_text(source.origin.line));
+      source.verbatim = line_text(source.origin.line).starts_with(first) && raw.front() == '\'';
+    } else {
+      source.verbatim =
+          raw.substr(std::min(raw.size(), std::size_t{many ? 3u : 1u})).starts_with(first) &&
+          (raw.front() == '\'' || source.text.find('\n') == std::string::npos);
+      if (source.verbatim) source.origin.column += many ? 3 : 1;
+    }
+    return source;
+  }
+
+  /// Where byte `offset` of a string stands.
+  TextOrigin origin_at(const SourceText& source, std::size_t offset) const {
+    TextOrigin origin = source.origin;
+    if (!source.verbatim) return origin;
+    const std::string_view before = std::string_view(source.text).substr(0, offset);
+    const std::size_t newline = before.rfind('\n');
+    if (newline == std::string_view::npos) {
+      origin.column += static_cast<int>(offset);
+      return origin;
+    }
+    origin.line += static_cast<int>(std::count(before.begin(), before.end(), '\n'));
+    origin.column = static_cast<int>(offset - newline);
+    origin.source_line = std::string(line_text(origin.line));
+    return origin;
+  }
+
+  Expression parse(const SourceText& source, std::size_t begin, std::size_t size,
+                   const Names& symbols) const {
+    const TextOrigin origin = origin_at(source, begin);
+    try {
+      return parse_expression(std::string_view(source.text).substr(begin, size), symbols,
+                              parameters_, origin);
+    } catch (const InputError& error) {
+      if (!source.verbatim) fail(origin, error.message());
+      throw InputError(result_.file, error.line(), error.column(), error.message(),
+                       line_text(error.line()));
+    }
+  }
+
+  /// A number or a formula in `symbols` and the parameters. Numbers are read as they are written,
+  /// so that 0.1 and "0.1" are the same double-double.
+  Expression expression_of(const toml::node& node, std::string_view what,
+                           const Names& symbols) const {
+    if (node.is_string()) {
+      const SourceText source = source_text(node);
+      return parse(source, 0, source.text.size(), symbols);
+    }
+    if (!node.is_number()) fail_type(node, what, "a number or a formula in quotes");
+    std::string raw(slice(node.source()));
+    std::erase(raw, '_');
+    const std::string_view digits = "0123456789.eE+-";
+    if (!raw.empty() && raw.find_first_not_of(digits) == std::string::npos) {
+      try {
+        return parse_expression(raw, {});
+      } catch (const InputError&) {  // TOML and our grammar differ: take TOML's value
+      }
+    }
+    return Expression(node.value<double>().value_or(std::nan("")));
+  }
+
+  dd constant_of(const toml::node& node, std::string_view what) const {
+    const dd value = expression_of(node, what, {}).constant();
+    if (!is_finite(value))
+      fail(node.source().begin,
+           std::string(what) + " = " + number_text(value.hi) + ", must be finite");
+    return value;
+  }
+
+  std::ptrdiff_t integer_of(const toml::node& node, std::string_view what, std::ptrdiff_t least,
+                            std::ptrdiff_t most) const {
+    const double value = constant_of(node, what).hi;
+    if (!(value >= static_cast<double>(least) && value <= static_cast<double>(most)) ||
+        value != std::floor(value))
+      fail(node.source().begin, std::string(what) + " = " + number_text(value) +
+                                    ", must be an integer from " + std::to_string(least) + " to " +
+                                    std::to_string(most));
+    return static_cast<std::ptrdiff_t>(value);
+  }
+
+  /// A number for all axes or an array with one for each.
+  std::vector<std::ptrdiff_t> sizes_of(const toml::node& node, std::string_view what) const {
+    constexpr std::ptrdiff_t least = 2, most = 1000000000;
+    const std::size_t axes = result_.problem.axes.size();
+    if (const auto* array = node.as_array()) {
+      if (array->size() != axes)
+        fail(node.source().begin, std::string(what) + " has " + std::to_string(array->size()) +
+                                      " entries, must have one for each of the " +
+                                      std::to_string(axes) + " dimensions");
+      std::vector<std::ptrdiff_t> sizes;
+      for (const auto& element : *array) sizes.push_back(integer_of(element, what, least, most));
+      return sizes;
+    }
+    return std::vector<std::ptrdiff_t>(axes, integer_of(node, what, least, most));
+  }
+
+  void require_memory(Position position, double bytes, const std::string& what) const {
+    const auto limit = static_cast<double>(result_.options.memory_limit);
+    if (bytes > limit)
+      fail(position, what + " would need " + memory_text(bytes) + " of memory, the limit is " +
+                         memory_text(limit) + " ([solver] memory)");
+  }
+
+  // -- sections --
+
+  const toml::table* section(const std::string& name) const {
+    const auto* node = root_.get(name);
+    return node ? node->as_table() : nullptr;
+  }
+
+  Position section_position(const std::string& name) const {
+    for (const Entry& entry : entries(root_))
+      if (entry.name == name) return entry.position;
+    return Position{};
+  }
+
+  void read_sections() const {
+    static const Names known{"domain", "params", "equation", "exact",  "forcing",
+                             "bc",     "kernel", "grid",     "solver", "output"};
+    static const std::map<std::string, std::string> not_yet{
+        {"observations", "observations are not solved yet"},
+        {"coefficients",
+         "coefficients from arrays are not solved yet; formulas go into [equation] or [params]"},
+        {"initial",
+         "there is no [initial]: an initial value is the side \"t-\" in [bc]; initial conditions "
+         "of "
+         "second-order equations (several conditions on a side) are not solved yet"},
+    };
+    for (const Entry& entry : entries(root_)) {
+      if (const auto found = not_yet.find(entry.name); found != not_yet.end())
+        fail(entry.position, found->second);
+      if (!contains(known, entry.name))
+        fail(entry.position, "unknown table " + quote(entry.name) + suggestion(entry.name, known) +
+                                 " (known: " + joined(known) + ")");
+      if (entry.name == "equation" && entry.node->is_array_of_tables())
+        fail(entry.position, "systems of equations are not solved yet");
+      if (!entry.node->is_table())
+        fail(entry.position,
+             "[" + entry.name + "] must be a table, found " + std::string(type_text(*entry.node)));
+    }
+    for (const char* name : {"domain", "equation"})
+      if (!root_.contains(name))
+        throw InputError(result_.file, 0, 0, std::string("the table [") + name + "] is missing");
+  }
+
+  /// Names of axes, parameters and forcings share one space with those of formulas.
+  void claim_name(const Entry& entry, const std::string& what) {
+    const std::string& name = entry.name;
+    if (!is_identifier(name))
+      fail(entry.position,
+           what + " " + quote(name) +
+               " must be a name: a letter, then letters, digits and _ (at most 64)");
+    if (contains(reserved_names(), name) || name == "and" || name == "or")
+      fail(entry.position,
+           what + " '" + name + "' has the name of a built-in function or constant");
+    if (name == "u" || name.starts_with("u_"))
+      fail(entry.position, what + " '" + name + "' has a name kept for the solution");
+    const auto [first, fresh] = names_.emplace(name, what);
+    if (!fresh) fail(entry.position, what + " '" + name + "' has the name of a " + first->second);
+  }
+
+  void read_parameters() {
+    const auto* table = section("params");
+    if (!table) return;
+    const auto list = entries(*table);
+    if (list.size() > max_parameters)
+      fail(section_position("params"), "[params] has " + std::to_string(list.size()) +
+                                           " entries, at most " + std::to_string(max_parameters));
+    Names defined;
+    for (const Entry& entry : list) {
+      claim_name(entry, "parameter");
+      defined.push_back(entry.name);
+    }
+    // A parameter may use any other: each is resolved when first needed; meeting one that is being
+    // resolved closes a cycle.
+    Names open;
+    const std::function<void(const Entry&)> resolve = [&](const Entry& entry) {
+      if (parameters_.contains(entry.name)) return;
+      if (const auto begin = std::find(open.begin(), open.end(), entry.name); begin != open.end()) {
+        Names cycle(begin, open.end());
+        cycle.push_back(entry.name);
+        fail(entry.position, "parameters define each other in a circle: " + joined(cycle, " -> "));
+      }
+      open.push_back(entry.name);
+      if (const auto* text = entry.node->as_string())
+        for (const Identifier& used : identifiers(text->get()))
+          for (const Entry& other : list)
+            if (other.name == used.name) resolve(other);
+      open.pop_back();
+      const std::string what = "parameter " + entry.name;
+      const dd value = constant_of(*entry.node, what);
+      // A plain number stays as it is written; what is computed is rounded once, to double-double.
+      parameters_.emplace(entry.name, entry.node->is_number() ? expression_of(*entry.node, what, {})
+                                                              : Expression(value));
+    };
+    for (const Entry& entry : list) resolve(entry);
+    for (const Entry& entry : list)
+      result_.parameters.emplace_back(entry.name, parameters_.at(entry.name).constant());
+  }
+
+  void read_domain() {
+    const auto list = entries(*section("domain"));
+    if (list.empty()) fail(section_position("domain"), "[domain] has no dimension");
+    auto& axes = result_.problem.axes;
+    for (const Entry& entry : list) {
+      if (axes.size() == 2)
+        fail(entry.position, "dimension " + quote(entry.name) +
+                                 " is the third: three and more dimensions are not solved yet");
+      claim_name(entry, "dimension");
+      const auto* bounds = entry.node->as_array();
+      if (!bounds) fail_type(*entry.node, "dimension " + entry.name, "[lower, upper]");
+      if (bounds->size() != 2)
+        fail(entry.node->source().begin, "dimension " + entry.name + " has " +
+                                             std::to_string(bounds->size()) +
+                                             " bounds, must be [lower, upper]");
+      Axis axis{entry.name, constant_of(*bounds->get(0), "lower end of " + entry.name),
+                constant_of(*bounds->get(1), "upper end of " + entry.name)};
+      const double width = (axis.upper - axis.lower).hi;
+      const std::string range =
+          "[" + number_text(axis.lower.hi) + ", " + number_text(axis.upper.hi) + "]";
+      if (!(width > 0))
+        fail(entry.node->source().begin,
+             "dimension " + entry.name + " = " + range + ", must have lower < upper");
+      // 1e-10 leaves a double six digits to tell points of the interval apart.
+      if (!std::isfinite(width) || width < 1e-300 || width > 1e300 ||
+          width < 1e-10 * std::max(std::abs(axis.lower.hi), std::abs(axis.upper.hi)))
+        fail(entry.node->source().begin, "dimension " + entry.name + " = " + range +
+                                             " is too narrow or too wide for double precision");
+      axes.push_back(axis);
+      axis_names_.push_back(axis.name);
+    }
+    if (axes.size() == 2 && axes[0].name + axes[1].name == axes[1].name + axes[0].name)
+      fail(list[1].position, "dimensions '" + axes[0].name + "' and '" + axes[1].name +
+                                 "' make the names of derivatives ambiguous");
+    result_.problem.sides.resize(axes.size());
+  }
+
+  void read_forcing_names() {
+    const auto* table = section("forcing");
+    if (!table) return;
+    forcings_ = entries(*table);
+    if (forcings_.size() > max_parameters)
+      fail(section_position("forcing"),
+           "[forcing] has more than " + std::to_string(max_parameters) + " entries");
+    for (const Entry& entry : forcings_) {
+      claim_name(entry, "forcing");
+      forcing_names_.push_back(entry.name);
+    }
+  }
+
+  void read_exact() {
+    const auto* table = section("exact");
+    if (!table) return;
+    for (const Entry& entry : entries(*table)) {
+      if (entry.name != "u")
+        fail(entry.position,
+             "unknown key " + quote(entry.name) +
+                 " in [exact]: the solution is u (systems of several fields are not "
+                 "solved yet)");
+      result_.problem.exact = expression_of(*entry.node, "exact u", axis_names_);
+      exact_position_ = entry.node->source().begin;
+    }
+    if (!result_.problem.exact) fail(section_position("exact"), "[exact] has no u");
+  }
+
+  void read_solver() {
+    const auto* table = section("solver");
+    if (!table) return;
+    check_keys(*table, "[solver]",
+               {"method", "setup_precision", "tol", "threads", "max_modes", "memory"});
+    Options& options = result_.options;
+    if (const auto* node = table->get("method")) {
+      if (node->as_string() && node->as_string()->get() == "gp-hm")
+        fail(node->source().begin, "method 'gp-hm' is not solved yet");
+      constexpr Method methods[] = {Method::automatic, Method::galerkin, Method::collocation};
+      options.method = methods[word_of(*node, "method", {"auto", "galerkin", "collocation"})];
+    }
+    if (const auto* node = table->get("setup_precision")) {
+      if (node->as_string() && node->as_string()->get().starts_with("mpfr"))
+        fail(node->source().begin, "setup_precision 'mpfr' is not solved yet");
+      options.setup_precision = word_of(*node, "setup_precision", {"double", "dd"}) == 0
+                                    ? Precision::double_
+                                    : Precision::dd;
+    }
+    if (const auto* node = table->get("tol")) {
+      options.tolerance = constant_of(*node, "tol").hi;
+      if (!(options.tolerance > 0 && options.tolerance < 1))
+        fail(node->source().begin,
+             "tol = " + number_text(options.tolerance) + ", must be > 0 and < 1");
+    }
+    if (const auto* node = table->get("threads"))
+      options.threads = static_cast<int>(integer_of(*node, "threads", 0, 4096));
+    if (const auto* node = table->get("max_modes"))
+      options.max_modes = integer_of(*node, "max_modes", 2, 100000);
+    if (const auto* node = table->get("memory")) {
+      const double size = constant_of(*node, "memory").hi;
+      if (!(size > 0 && size <= 1048576))
+        fail(node->source().begin,
+             "memory = " + number_text(size) + " GiB, must be > 0 and <= 1048576");
+      options.memory_limit = static_cast<std::size_t>(size * gib);
+    }
+  }
+
+  void read_grid() {
+    const auto* table = section("grid");
+    if (!table) return;
+    check_keys(*table, "[grid]", {"n", "nodes"});
+    Options& options = result_.options;
+    if (const auto* node = table->get("n")) {
+      options.nodes_per_axis = sizes_of(*node, "n");
+      // The tensor grid's values and two work arrays, and on each axis the double-double basis with
+      // its first two derivatives.
+      double points = 1, basis = 0;
+      for (const std::ptrdiff_t n : options.nodes_per_axis) {
+        points *= static_cast<double>(n);
+        basis += static_cast<double>(n) * static_cast<double>(std::min(n, options.max_modes)) * 48;
+      }
+      require_memory(node->source().begin, 24 * points + basis, "[grid] n");
+    }
+    if (const auto* node = table->get("nodes")) {
+      constexpr Nodes kinds[] = {Nodes::gauss, Nodes::chebyshev, Nodes::uniform};
+      options.nodes = kinds[word_of(*node, "nodes", {"gauss", "chebyshev", "uniform"})];
+      nodes_given_ = true;
+    }
+  }
+
+  // -- equation and forcing --
+
+  enum class ForcingKind { formula, automatic, array };
+  struct Forcing {
+    Entry entry;
+    ForcingKind kind = ForcingKind::formula;
+    Expression formula;
+  };
+
+  ForcingKind forcing_kind(const toml::node& node) const {
+    if (node.is_table()) return ForcingKind::array;
+    if (const auto* text = node.as_string()) {
+      if (text->get() == "auto") return ForcingKind::automatic;
+      if (text->get().ends_with(".npy")) return ForcingKind::array;
+    }
+    return ForcingKind::formula;
+  }
+
+  /// Every name of the equation must mean something; what is not solved yet is named.
+  Names equation_symbols(const SourceText& source) const {
+    Names symbols = axis_names_;
+    symbols.insert(symbols.end(), forcing_names_.begin(), forcing_names_.end());
+    Names known = symbols;
+    for (const auto& [name, value] : parameters_) known.push_back(name);
+    known.insert(known.end(), reserved_names().begin(), reserved_names().end());
+    known.insert(known.end(), {"and", "or"});
+    for (const Identifier& used : identifiers(source.text)) {
+      const std::string name(used.name);
+      if (contains(known, name) || used.called)
+        continue;  // unknown functions: the parser's message
+      const TextOrigin origin = origin_at(source, used.offset);
+      if (const auto orders = detail::derivative_orders(result_.problem.axes, name)) {
+        int total = 0;
+        for (const int order : *orders) total += order;
+        if (total > 2)
+          fail(origin, "the derivative " + name + " has order " + std::to_string(total) +
+                           "; orders above 2 are not solved yet");
+        if (!contains(symbols, name)) symbols.push_back(name);
+        continue;
+      }
+      if (name.starts_with("u_"))
+        fail(origin, quote(name) + " is no derivative of u: the dimensions of [domain] are " +
+                         joined(axis_names_));
+      const std::size_t bar = name.find('_');
+      if (bar != std::string::npos && bar > 0 &&
+          detail::derivative_orders(result_.problem.axes, name, name.substr(0, bar)))
+        fail(origin, quote(name) +
+                         " is a derivative of a second field; systems of several fields "
+                         "are not solved yet");
+      Names near = known;
+      near.push_back("u");
+      for (const auto& axis : axis_names_) {
+        near.push_back("u_" + axis);
+        near.push_back("u_" + axis + axis);
+      }
+      fail(origin, "unknown name " + quote(name) + suggestion(name, near) +
+                       " (names come from [domain], [params] and [forcing])");
+    }
+    return symbols;
+  }
+
+  void read_equation() {
+    const toml::table& table = *section("equation");
+    for (const Entry& entry : entries(table)) {
+      if (entry.name == "expr") continue;
+      if (entry.node->is_string() && is_identifier(entry.name) && table.contains("expr") == false &&
+          entry.name.size() == 1)
+        fail(entry.position,
+             "an equation for each field: systems are not solved yet; give the one "
+             "equation as expr");
+      fail(entry.position, "unknown key " + quote(entry.name) + " in [equation]" +
+                               suggestion(entry.name, {"expr"}) + " (known: expr)");
+    }
+    const auto* node = table.get("expr");
+    if (!node) fail(section_position("equation"), "[equation] has no expr");
+    if (node->is_array()) fail(node->source().begin, "systems of equations are not solved yet");
+    if (!node->is_string()) fail_type(*node, "expr", "a formula in quotes");
+    const SourceText source = source_text(*node);
+    result_.equation_text = source.text;
+    equation_position_ = node->source().begin;
+
+    const Names symbols = equation_symbols(source);
+    Problem& problem = result_.problem;
+    problem.equation = parse(source, 0, source.text.size(), symbols);
+    Names fields;
+    for (const auto& name : problem.equation.symbols())
+      if (detail::derivative_orders(problem.axes, name)) fields.push_back(name);
+    if (fields.empty()) fail(source.origin, "the equation has no u");
+    check_terms(source, symbols, fields);
+    for (const auto& name : fields) {  // u_yx is u_xy
+      const std::string usual =
+          detail::derivative_name(problem.axes, *detail::derivative_orders(problem.axes, name));
+      if (usual != name)
+        problem.equation = problem.equation.substitute(name, Expression::symbol(usual));
+    }
+    read_forcings(source);
+    try {
+      operator_ = detail::extract_linear_operator(problem);
+    } catch (const DomainError& error) {
+      fail(equation_position_, error.what());
+    }
+    check_coefficients(source, symbols, fields);
+    normal_form();
+  }
+
+  void normal_form() {
+    std::vector<std::pair<std::vector<int>, Expression>> terms(operator_.coefficients.begin(),
+                                                               operator_.coefficients.end());
+    const auto total = [](const std::vector<int>& orders) {
+      int sum = 0;
+      for (const int order : orders) sum += order;
+      return sum;
+    };
+    std::stable_sort(terms.begin(), terms.end(), [&](const auto& a, const auto& b) {
+      return total(a.first) != total(b.first) ? total(a.first) > total(b.first) : a.first > b.first;
+    });
+    for (const auto& [orders, coefficient] : terms)
+      result_.terms.emplace_back(detail::derivative_name(result_.problem.axes, orders),
+                                 coefficient);
+    result_.right_hand_side = operator_.source;
+    if (operator_.forcing_factor != 0)
+      result_.right_hand_side =
+          result_.right_hand_side +
+          Expression(operator_.forcing_factor) * Expression::symbol(result_.problem.forcing_symbol);
+  }
+
+  /// Calls use(formula, text, origin) for each term of the equation.
+  template <class Use>
+  void for_each_term(const SourceText& source, const Names& symbols, const Use& use) const {
+    const auto starts = term_starts(source.text);
+    for (std::size_t k = 0; k < starts.size(); ++k) {
+      const std::size_t end = k + 1 < starts.size() ? starts[k + 1] : source.text.size();
+      std::size_t begin = starts[k];
+      const Expression formula = parse(source, begin, end - begin, symbols);
+      while (begin < end &&
+             (is_blank(source.text[begin]) ||
+              (starts.size() > 1 && begin == starts[k] && source.text[begin] == '+')))
+        ++begin;
+      use(formula, trimmed(std::string_view(source.text).substr(begin, end - begin)),
+          origin_at(source, begin));
+    }
+  }
+
+  static std::string term_text(std::string_view text) {
+    if (text.starts_with('-')) text = trimmed(text.substr(1));
+    return escape_text(text.size() <= 60 ? text : text.substr(0, 60)) +
+           (text.size() <= 60 ? "" : "...");
+  }
+
+  void check_terms(const SourceText& source, const Names& symbols, const Names& fields) const {
+    for_each_term(source, symbols,
+                  [&](const Expression& term, std::string_view text, const TextOrigin& origin) {
+                    if (!detail::is_affine(term, fields))
+                      fail(origin,
+                           "the term " + term_text(text) +
+                               " is not linear in u; nonlinear equations are not solved yet");
+                  });
+  }
+
+  void check_coefficients(const SourceText& source, const Names& symbols,
+                          const Names& fields) const {
+    for (const auto& [orders, coefficient] : operator_.coefficients)
+      if (coefficient.is_constant() && !is_finite(coefficient.constant()))
+        fail(equation_position_, "the coefficient of " +
+                                     detail::derivative_name(result_.problem.axes, orders) +
+                                     " is not finite");
+    if (axis_names_.size() == 1) return;
+    const bool varies = std::any_of(operator_.coefficients.begin(), operator_.coefficients.end(),
+                                    [](const auto& entry) { return !entry.second.is_constant(); });
+    if (!varies) return;
+    for_each_term(source, symbols,
+                  [&](const Expression& term, std::string_view text, const TextOrigin& origin) {
+                    for (const auto& name : fields)
+                      if (!term.derivative(name).is_constant())
+                        fail(origin, "the term " + term_text(text) +
+                                         " has a variable coefficient; in two dimensions these are "
+                                         "not solved yet");
+                  });
+    fail(equation_position_, "variable coefficients are not solved yet in two dimensions");
+  }
+
+  /// Formulas are folded into the equation; one forcing at most stays a symbol: the array, else the
+  /// automatic one, else the first formula with a constant factor.
+  void read_forcings(const SourceText& source) {
+    Problem& problem = result_.problem;
+    std::vector<Forcing> list;
+    for (const Entry& entry : forcings_) {
+      bool used = false;
+      for (const Identifier& name : identifiers(source.text))
+        used = used || name.name == entry.name;
+      if (!used)
+        fail(entry.position, "forcing '" + entry.name + "' does not occur in the equation");
+      Forcing forcing{entry, forcing_kind(*entry.node), {}};
+      if (forcing.kind == ForcingKind::formula)
+        forcing.formula = expression_of(*entry.node, "forcing " + entry.name, axis_names_);
+      list.push_back(std::move(forcing));
+    }
+    const Forcing* kept = nullptr;
+    for (const Forcing& forcing : list) {
+      if (forcing.kind == ForcingKind::formula) continue;
+      if (kept && kept->kind == forcing.kind)
+        fail(forcing.entry.position, forcing.kind == ForcingKind::array
+                                         ? "a second forcing from an array is not solved yet"
+                                         : "only one forcing can be \"auto\"");
+      if (kept)
+        fail(forcing.entry.position,
+             "a forcing \"auto\" beside a forcing from an array is not solved yet");
+      kept = &forcing;
+    }
+    const auto factor = [&](const Forcing& forcing) -> std::optional<double> {
+      const Expression slope = problem.equation.derivative(forcing.entry.name);
+      if (!slope.is_constant() || !detail::is_affine(problem.equation, {forcing.entry.name}))
+        return std::nullopt;
+      const double value = slope.constant().hi;
+      return std::isfinite(value) && value != 0 ? std::optional(value) : std::nullopt;
+    };
+    const auto fold_others = [&] {
+      for (const Forcing& forcing : list)
+        if (&forcing != kept)
+          problem.equation = problem.equation.substitute(forcing.entry.name, forcing.formula);
+    };
+    if (!kept) {
+      for (const Forcing& forcing : list)
+        if (!kept && factor(forcing)) kept = &forcing;
+      fold_others();
+    } else {
+      fold_others();
+      if (!factor(*kept))
+        fail(kept->entry.position,
+             kept->kind == ForcingKind::array
+                 ? "forcing '" + kept->entry.name +
+                       "' is an array: it must be a term of the equation times a constant "
+                       "(coefficients from arrays are not solved yet)"
+                 : "forcing '" + kept->entry.name +
+                       "' is \"auto\": it must be a term of the equation times a constant");
+    }
+    problem.forcing = Expression(0.0);
+    if (!kept) {
+      problem.forcing_symbol = names_.contains("f") ? "forcing_" : "f";
+      while (names_.contains(problem.forcing_symbol)) problem.forcing_symbol += '_';
+      return;
+    }
+    problem.forcing_symbol = kept->entry.name;
+    forcing_position_ = kept->entry.node->source().begin;
+    switch (kept->kind) {
+      case ForcingKind::formula:
+        problem.forcing = kept->formula;
+        break;
+      case ForcingKind::automatic: {
+        if (!problem.exact)
+          fail(forcing_position_,
+               "forcing '" + kept->entry.name + "' is \"auto\", which needs [exact] u");
+        const Expression rest =
+            with_exact(problem.equation).substitute(kept->entry.name, Expression(0.0));
+        problem.forcing = -(rest / Expression(*factor(*kept)));
+        result_.forcing_automatic = true;
+        break;
+      }
+      case ForcingKind::array:
+        problem.forcing = read_samples(*kept);
+        break;
+    }
+  }
+
+  /// The equation with u and its derivatives replaced by those of [exact].
+  Expression with_exact(const Expression& equation) const {
+    const Problem& problem = result_.problem;
+    std::map<std::string, Expression> by;
+    for (const auto& name : equation.symbols()) {
+      const auto orders = detail::derivative_orders(problem.axes, name);
+      if (!orders) continue;
+      Expression value = *problem.exact;
+      for (std::size_t i = 0; i < orders->size(); ++i)
+        for (int k = 0; k < (*orders)[i]; ++k) value = value.derivative(problem.axes[i].name);
+      by.emplace(name, value);
+    }
+    return equation.substitute(by);
+  }
+
+  NpyArray read_array(const toml::node& node, std::string_view what) const {
+    const std::string_view name = string_of(node, what, "the name of an .npy file");
+    try {
+      if (name.find('\0') != std::string_view::npos) throw IoError(name, "not a file name");
+      return read_npy<double>(base_ / std::filesystem::path(name));
+    } catch (const Error& error) {
+      fail(node.source().begin, error.what());
+    }
+  }
+
+  static std::string shape_text(const std::vector<std::ptrdiff_t>& shape) {
+    std::string text = "(";
+    for (std::size_t i = 0; i < shape.size(); ++i)
+      text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + (shape.size() == 1 ? ",)" : ")");
+  }
+
+  GridSamples read_samples(const Forcing& forcing) {
+    const Problem& problem = result_.problem;
+    const std::string what = "forcing " + forcing.entry.name;
+    const toml::node* file = forcing.entry.node;
+    const toml::table* table = file->as_table();
+    Position position = file->source().begin;
+    if (table) {
+      Names known{"file"};
+      known.insert(known.end(), axis_names_.begin(), axis_names_.end());
+      check_keys(*table, what, known);
+      file = table->get("file");
+      if (!file) fail(position, what + " has no file");
+      position = file->source().begin;
+    }
+    NpyArray array = read_array(*file, what);
+    if (array.shape.size() != problem.axes.size())
+      fail(position, what + " has shape " + shape_text(array.shape) + ", must have " +
+                         std::to_string(problem.axes.size()) + " dimension" +
+                         (problem.axes.size() == 1 ? "" : "s") + " (" + joined(axis_names_) + ")");
+    for (std::size_t i = 0; i < array.shape.size(); ++i)
+      if (array.shape[i] < 2)
+        fail(position, what + " has shape " + shape_text(array.shape) +
+                           ", must have at least 2 samples along " + axis_names_[i]);
+    require_memory(position, 8.0 * static_cast<double>(array.values.size()) * 3, what);
+    for (std::size_t k = 0; k < array.values.size(); ++k)
+      if (!std::isfinite(array.values[k])) {
+        std::vector<std::ptrdiff_t> index(array.shape.size());
+        auto rest = static_cast<std::ptrdiff_t>(k);
+        for (std::size_t i = index.size(); i-- > 0; rest /= array.shape[i])
+          index[i] = rest % array.shape[i];
+        fail(position,
+             what + shape_text(index) + " = " + number_text(array.values[k]) + ", must be finite");
+      }
+    GridSamples samples;
+    std::size_t axes_given = 0;
+    for (const auto& name : axis_names_) axes_given += table && table->contains(name) ? 1u : 0u;
+    if (axes_given != 0 && axes_given != axis_names_.size())
+      fail(position, what + " has axes for some dimensions only, must have " + joined(axis_names_));
+    for (std::size_t i = 0; i < problem.axes.size(); ++i) {
+      const Axis& axis = problem.axes[i];
+      const std::ptrdiff_t n = array.shape[i];
+      if (axes_given != 0) {
+        const toml::node& node = *table->get(axis.name);
+        NpyArray points = read_array(node, what + ": axis " + axis.name);
+        if (points.shape.size() != 1 || points.shape[0] != n)
+          fail(node.source().begin, "axis " + axis.name + " has shape " + shape_text(points.shape) +
+                                        ", must be " + shape_text({n}));
+        // Ends written as doubles may miss those of the domain by a rounding.
+        const double slack = 1e-12 * (axis.upper - axis.lower).hi;
+        for (std::size_t k = 0; k < points.values.size(); ++k) {
+          const double value = points.values[k];
+          const bool inside = value >= axis.lower.hi - slack && value <= axis.upper.hi + slack;
+          if (!inside || (k > 0 && !(value > points.values[k - 1])))
+            fail(node.source().begin, "axis " + axis.name + "[" + std::to_string(k) +
+                                          "] = " + number_text(value) + ", must " +
+                                          (inside ? "increase" : "lie in the domain"));
+        }
+        samples.axes.push_back(std::move(points.values));
+      } else {
+        const auto& given = result_.options.nodes_per_axis;
+        if (!given.empty() && given[i] != n)
+          fail(position, what + " has shape " + shape_text(array.shape) + ", must be " +
+                             shape_text(given) + " as [grid] n");
+        const Nodes kind = nodes_given_ ? result_.options.nodes : Nodes::uniform;
+        if (kind == Nodes::gauss && n > 20000)
+          fail(position,
+               what + " has more than 20000 samples along " + axis.name + ": give its axes");
+        samples.axes.push_back(grid_nodes(kind, axis.lower.hi, axis.upper.hi, n));
+      }
+    }
+    samples.values = std::move(array.values);
+    return samples;
+  }
+
+  // -- sides --
+
+  void read_sides() {
+    const auto* table = section("bc");
+    Problem& problem = result_.problem;
+    side_positions_.resize(problem.axes.size());
+    Names all;
+    for (const Axis& axis : problem.axes)
+      for (std::size_t end = 0; end < 2; ++end) all.push_back(side_name(axis, end));
+    if (!table) return;
+    for (const Entry& entry : entries(*table)) {
+      for (std::size_t begin = 0; begin <= entry.name.size();) {
+        const std::size_t comma = std::min(entry.name.find(',', begin), entry.name.size());
+        const std::string_view name =
+            trimmed(std::string_view(entry.name).substr(begin, comma - begin));
+        begin = comma + 1;
+        const auto found = std::find(all.begin(), all.end(), name);
+        if (found == all.end())
+          fail(entry.position,
+               "unknown side " + quote(name) + " in [bc] (the sides are " + joined(all) + ")");
+        const auto index = static_cast<std::size_t>(found - all.begin());
+        Position& first = side_positions_[index / 2][index % 2];
+        if (first.line != 0)
+          fail(entry.position, "side " + *found + " is given twice, first in line " +
+                                   std::to_string(first.line) +
+                                   " (several conditions on a side are not solved yet)");
+        first = entry.position;
+        problem.sides[index / 2][index % 2] = read_side(entry, index / 2, index % 2);
+      }
+    }
+  }
+
+  Side read_side(const Entry& entry, std::size_t axis, std::size_t end) {
+    const std::string name = side_name(result_.problem.axes[axis], end);
+    const toml::node* node = entry.node;
+    if (const auto* array = node->as_array()) {
+      if (array->size() != 1)
+        fail(entry.position, "side " + name + " has " + std::to_string(array->size()) +
+                                 " conditions; several conditions on a side are not solved yet");
+      node = array->get(0);
+    }
+    const auto* table = node->as_table();
+    if (!table) fail_type(*node, "side " + name, "a table { type = ..., g = ... }");
+    check_keys(*table, "side " + name, {"type", "g", "a", "b"});
+    const auto* type = table->get("type");
+    if (!type) fail(entry.position, "side " + name + " has no type");
+    constexpr SideKind kinds[] = {SideKind::dirichlet, SideKind::neumann, SideKind::robin,
+                                  SideKind::periodic, SideKind::none};
+    Side side;
+    side.kind =
+        kinds[word_of(*type, "type", {"dirichlet", "neumann", "robin", "periodic", "none"})];
+    const bool conditions = side.kind != SideKind::periodic && side.kind != SideKind::none;
+    for (const char* key : {"a", "b", "g"}) {
+      const auto* given = table->get(key);
+      const bool allowed = *key == 'g' ? conditions : side.kind == SideKind::robin;
+      if (given && !allowed)
+        fail(given->source().begin,
+             "side " + name + " is " + std::string(kind_text(side.kind)) + ", which has no " + key);
+      if (!given && *key != 'g' && allowed)
+        fail(entry.position, "side " + name + " is robin, a*u + b*du/dn = g, and has no " + key);
+    }
+    side.a = side.kind == SideKind::dirichlet ? 1 : 0;
+    side.b = side.kind == SideKind::neumann ? 1 : 0;
+    if (side.kind == SideKind::robin) {
+      side.a = constant_of(*table->get("a"), "a").hi;
+      side.b = constant_of(*table->get("b"), "b").hi;
+      if (side.a == 0 && side.b == 0)
+        fail(entry.position, "side " + name + " has a = b = 0, which is no condition");
+    }
+    if (const auto* g = table->get("g")) {
+      Expression value;
+      if (g->as_string() && g->as_string()->get() == "exact") {
+        if (!result_.problem.exact)
+          fail(g->source().begin, "g is \"exact\", which needs [exact] u");
+        value = side_value(*result_.problem.exact, result_.problem.axes[axis], end, side.a, side.b);
+      } else {
+        value = expression_of(*g, "g", axis_names_);
+        sides_to_compare_.emplace_back(axis, end);
+      }
+      const Axis& normal = result_.problem.axes[axis];
+      side.g = value.substitute(normal.name, Expression(end == 0 ? normal.lower : normal.upper));
+    } else if (conditions) {
+      sides_to_compare_.emplace_back(axis, end);
+    }
+    return side;
+  }
+
+  // -- kernel and output --
+
+  std::vector<Band> bands_of(const toml::node& node) const {
+    const auto* array = node.as_array();
+    if (!array) fail_type(node, "bands", "an array of [lower, upper]");
+    if (array->empty()) fail(node.source().begin, "bands is empty; \"auto\" infers them");
+    std::vector<Band> bands;
+    for (const auto& element : *array) {
+      const auto* pair = element.as_array();
+      if (!pair || pair->size() != 2)
+        fail(element.source().begin, "a band must be [lower, upper], in radians per unit length");
+      const Band band{constant_of(*pair->get(0), "lower end of a band").hi,
+                      constant_of(*pair->get(1), "upper end of a band").hi};
+      if (!(band.lower >= 0 && band.lower < band.upper))
+        fail(element.source().begin, "band [" + number_text(band.lower) + ", " +
+                                         number_text(band.upper) +
+                                         "], must have 0 <= lower < upper");
+      bands.push_back(band);
+    }
+    return bands;
+  }
+
+  void read_kernel() {
+    const auto* table = section("kernel");
+    if (!table) return;
+    check_keys(*table, "[kernel]", {"type", "bands", "refine", "width"});
+    Options& options = result_.options;
+    if (const auto* node = table->get("type")) {
+      constexpr KernelType types[] = {KernelType::gaussian, KernelType::gaussian,
+                                      KernelType::student_t, KernelType::matern,
+                                      KernelType::periodic};
+      options.kernel = types[word_of(
+          *node, "type", {"spectral-mixture", "gaussian", "student-t", "matern", "periodic"})];
+    }
+    if (const auto* node = table->get("refine")) {
+      if (node->as_string() && node->as_string()->get() == "marginal-likelihood")
+        fail(node->source().begin, "refine 'marginal-likelihood' is not solved yet; use \"none\"");
+      (void)word_of(*node, "refine", {"none"});
+    }
+    if (const auto* node = table->get("width"))
+      fail(node->source().begin,
+           "a width of the bands is not solved yet; give each band as [lower, upper]");
+    const auto* node = table->get("bands");
+    if (!node) return;
+    if (const auto* per_axis = node->as_table()) {
+      check_keys(*per_axis, "bands", axis_names_);
+      for (const auto& name : axis_names_) {
+        const auto* bands = per_axis->get(name);
+        if (!bands) fail(node->source().begin, "bands has no entry for dimension " + name);
+        options.bands.push_back(bands_of(*bands));
+      }
+    } else if (node->is_array()) {
+      options.bands.assign(axis_names_.size(), bands_of(*node));
+    } else {
+      (void)word_of(*node, "bands", {"auto"});
+    }
+  }
+
+  void read_output() {
+    OutputOptions& output = result_.output;
+    const Problem& problem = result_.problem;
+    output.points.assign(axis_names_.size(), 300);
+    output.formats = {"npy"};
+    const OutputField solution{"u", FieldKind::derivative, std::vector<int>(axis_names_.size(), 0)};
+    output.fields = {solution};
+    const auto* table = section("output");
+    if (table) check_keys(*table, "[output]", {"points", "fields", "formats"});
+    Position points_position = section_position("output");
+    if (const auto* node = table ? table->get("points") : nullptr) {
+      output.points = sizes_of(*node, "points");
+      points_position = node->source().begin;
+    }
+    if (const auto* node = table ? table->get("fields") : nullptr) {
+      const auto* array = node->as_array();
+      if (!array) fail_type(*node, "fields", "an array of names");
+      Names seen;
+      for (const auto& element : *array) {
+        const OutputField field = field_of(element);
+        if (contains(seen, field.name))
+          fail(element.source().begin, "field '" + field.name + "' is given twice");
+        seen.push_back(field.name);
+        if (field.name != "u") output.fields.push_back(field);
+      }
+    } else if (problem.exact) {
+      output.fields.push_back({"error", FieldKind::error, {}});
+    }
+    if (const auto* node = table ? table->get("formats") : nullptr) {
+      const auto* array = node->as_array();
+      if (!array) fail_type(*node, "formats", "an array of names");
+      static const Names known{"npy", "vti", "csv", "h5"};
+      for (const auto& element : *array) {
+        const std::string& format = known[word_of(element, "format", known)];
+        if (!contains(output.formats, format)) output.formats.push_back(format);
+      }
+    }
+    double points = 1;
+    for (const std::ptrdiff_t n : output.points) points *= static_cast<double>(n);
+    require_memory(points_position, 8 * points * static_cast<double>(output.fields.size()),
+                   "[output] points");
+  }
+
+  OutputField field_of(const toml::node& node) const {
+    const Problem& problem = result_.problem;
+    const std::string name(string_of(node, "a field", "a name"));
+    const Position position = node.source().begin;
+    if (name == "std") fail(position, "field 'std' (posterior deviation) is not solved yet");
+    if (name == "residual") return {name, FieldKind::residual, {}};
+    if (name == "error") {
+      if (!problem.exact) fail(position, "field 'error' needs [exact] u");
+      return {name, FieldKind::error, {}};
+    }
+    if (name == problem.forcing_symbol && operator_.forcing_factor != 0)
+      return {name, FieldKind::forcing, {}};
+    const auto orders = detail::derivative_orders(problem.axes, name);
+    if (!orders) {
+      Names known{"u", "residual", "error"};
+      if (operator_.forcing_factor != 0) known.push_back(problem.forcing_symbol);
+      for (const auto& a : axis_names_) {
+        known.push_back("u_" + a);
+        for (const auto& b : axis_names_) known.push_back("u_" + a + b);
+      }
+      fail(position, "unknown field " + quote(name) + suggestion(name, known) +
+                         " (known: " + joined(known) + ")");
+    }
+    int total = 0;
+    for (const int order : *orders) total += order;
+    if (total > 2)
+      fail(position, "the derivative " + name + " has order " + std::to_string(total) +
+                         "; orders above 2 are not solved yet");
+    return {detail::derivative_name(problem.axes, *orders), FieldKind::derivative, *orders};
+  }
+
+  // -- checks of the whole --
+
+  int axis_order(std::size_t axis) const {
+    int highest = 0;
+    for (const auto& [orders, coefficient] : operator_.coefficients)
+      highest = std::max(highest, orders[axis]);
+    return highest;
+  }
+
+  /// Sign of a constant coefficient, 0 if it is absent or varies.
+  int sign_of(const std::vector<int>& orders) const {
+    const auto found = operator_.coefficients.find(orders);
+    if (found == operator_.coefficients.end() || !found->second.is_constant()) return 0;
+    const double value = found->second.constant().hi;
+    return value > 0 ? 1 : value < 0 ? -1 : 0;
+  }
+
+  void check_well_posed() {
+    const Problem& problem = result_.problem;
+    const Position bc =
+        section_position("bc").line != 0 ? section_position("bc") : section_position("equation");
+    bool derivative = false;
+    for (const auto& [orders, coefficient] : operator_.coefficients)
+      for (const int order : orders) derivative = derivative || order > 0;
+    if (!derivative)
+      fail(equation_position_, "the equation has no derivative of u: there is nothing to solve");
+
+    for (std::size_t i = 0; i < problem.axes.size(); ++i) {
+      const Axis& axis = problem.axes[i];
+      const auto& [lower, upper] = problem.sides[i];
+      for (std::size_t end = 0; end < 2; ++end)
+        if (problem.sides[i][end].kind == SideKind::periodic &&
+            problem.sides[i][1 - end].kind != SideKind::periodic)
+          fail(side_positions_[i][end], "side " + side_name(axis, end) + " is periodic, so side " +
+                                            side_name(axis, 1 - end) + " must be periodic too");
+      if (lower.kind == SideKind::periodic) continue;
+      const int given = (lower.kind != SideKind::none) + (upper.kind != SideKind::none);
+      switch (axis_order(i)) {
+        case 0:
+          if (given != 0)
+            fail(side_positions_[i][lower.kind != SideKind::none ? 0 : 1],
+                 "the equation has no derivative in " + axis.name +
+                     ", so the sides of that dimension can have no condition");
+          break;
+        case 1:
+          if (given == 0)
+            fail(bc, "sides " + axis.name + "- and " + axis.name + "+ have no condition: u_" +
+                         axis.name + " needs one on one of the two");
+          if (given == 2)
+            fail(side_positions_[i][1], "sides " + axis.name + "- and " + axis.name +
+                                            "+ both have a condition: the equation is of first "
+                                            "order in " +
+                                            axis.name +
+                                            " and takes one, the other side is \"none\"");
+          break;
+        default:
+          for (std::size_t end = 0; end < 2; ++end)
+            if (problem.sides[i][end].kind == SideKind::none)
+              fail(side_positions_[i][end].line != 0 ? side_positions_[i][end] : bc,
+                   "side " + side_name(axis, end) +
+                       " has no condition: the equation is of second "
+                       "order in " +
+                       axis.name + " and needs one on both sides");
+      }
+    }
+    check_unique();
+    if (problem.axes.size() == 2) check_directions();
+  }
+
+  /// Constants must not solve the homogeneous problem.
+  void check_unique() const {
+    const Problem& problem = result_.problem;
+    if (operator_.coefficients.contains(std::vector<int>(problem.axes.size(), 0))) return;
+    for (const auto& sides : problem.sides)
+      for (const Side& side : sides)
+        if (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a != 0) return;
+    fail(
+        equation_position_,
+        "u is determined up to a constant only: neither the equation nor a side contains u itself");
+  }
+
+  /// First-order directions of constant-coefficient equations: where information enters.
+  void check_directions() {
+    const Problem& problem = result_.problem;
+    int first_order = 0;
+    for (std::size_t i = 0; i < 2; ++i) first_order += axis_order(i) == 1;
+    const auto given = [&](std::size_t i) {  // -1 lower, +1 upper, 0 periodic
+      if (problem.sides[i][0].kind == SideKind::periodic) return 0;
+      return problem.sides[i][0].kind != SideKind::none ? -1 : 1;
+    };
+    const int mixed = sign_of({1, 1});
+    if (first_order == 2 && !operator_.coefficients.contains({1, 1})) {
+      const int direction = sign_of({1, 0}) * sign_of({0, 1}) * given(0) * given(1);
+      if (direction < 0) {
+        const bool upper = given(1) > 0;
+        fail(side_positions_[1][upper ? 1 : 0],
+             "the conditions on " + side_name(problem.axes[0], given(0) > 0 ? 1 : 0) + " and " +
+                 side_name(problem.axes[1], upper ? 1 : 0) +
+                 " are ill-posed: some characteristics meet both of them, others neither");
+      }
+    }
+    for (std::size_t t = 0; t < 2; ++t) {
+      const std::size_t x = 1 - t;
+      if (axis_order(t) != 1 || axis_order(x) != 2 || mixed != 0) continue;
+      std::vector<int> first(2, 0), second(2, 0);
+      first[t] = 1;
+      second[x] = 2;
+      // u_t = c u_xx runs forward for c > 0: signs of u_t and u_xx differ when both stand on a
+      // side.
+      const int forward = -sign_of(first) * sign_of(second);
+      if (forward * given(t) > 0)
+        fail(side_positions_[t][given(t) > 0 ? 1 : 0],
+             "the condition on " + side_name(problem.axes[t], given(t) > 0 ? 1 : 0) +
+                 " is ill-posed: diffusion in " + problem.axes[x].name + " cannot run " +
+                 (forward > 0 ? "backward" : "forward") + " in " + problem.axes[t].name +
+                 "; give it on " + side_name(problem.axes[t], given(t) > 0 ? 0 : 1));
+    }
+    if (axis_order(0) == 2 && axis_order(1) == 2) {
+      const auto value = [&](const std::vector<int>& orders) {
+        const auto found = operator_.coefficients.find(orders);
+        return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
+      };
+      if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
+        warn(
+            "the equation is hyperbolic: with conditions on all sides it may have no solution or "
+            "many, depending on the lengths of the sides");
+    }
+  }
+
+  /// Calls check(point, values) on about 1000 points of the box, or of one side (`fixed` axis).
+  template <class Check>
+  void sample(const std::vector<Expression>& formulas, std::optional<std::size_t> fixed,
+              std::size_t end, const Check& check) const {
+    const Problem& problem = result_.problem;
+    std::vector<std::vector<double>> axes;
+    std::size_t total = 1;
+    const std::size_t free = problem.axes.size() - (fixed ? 1u : 0u);
+    for (std::size_t i = 0; i < problem.axes.size(); ++i) {
+      const Axis& axis = problem.axes[i];
+      if (fixed && *fixed == i)
+        axes.push_back({end == 0 ? axis.lower.hi : axis.upper.hi});
+      else
+        axes.push_back(uniform_points(axis.lower.hi, axis.upper.hi, free == 1 ? 1001 : 33));
+      total *= axes.back().size();
+    }
+    const Program<double> code(formulas, axis_names_);
+    std::vector<double> values(total * formulas.size());
+    code.on_grid(axes, values, 1);
+    std::vector<double> point(axes.size()), here(formulas.size());
+    for (std::size_t k = 0; k < total; ++k) {
+      std::size_t rest = k;
+      for (std::size_t i = axes.size(); i-- > 0; rest /= axes[i].size())
+        point[i] = axes[i][rest % axes[i].size()];
+      for (std::size_t j = 0; j < formulas.size(); ++j) here[j] = values[j * total + k];
+      check(point, here);
+    }
+  }
+
+  std::string point_text(const std::vector<double>& point) const {
+    std::string text;
+    for (std::size_t i = 0; i < point.size(); ++i)
+      text += (i ? ", " : "") + axis_names_[i] + " = " + number_text(point[i]);
+    return text;
+  }
+
+  void require_finite(const Expression& formula, Position position, const std::string& what,
+                      std::optional<std::size_t> fixed = {}, std::size_t end = 0) const {
+    sample({formula}, fixed, end, [&](const auto& point, const auto& value) {
+      if (!std::isfinite(value[0]))
+        fail(position, what + " = " + number_text(value[0]) + " at " + point_text(point) +
+                           ", must be finite");
+    });
+  }
+
+  void check_finite() {
+    const Problem& problem = result_.problem;
+    if (problem.exact) require_finite(*problem.exact, exact_position_, "exact u");
+    require_finite(operator_.source, equation_position_, "the equation's part without u");
+    if (const auto* formula = std::get_if<Expression>(&problem.forcing))
+      require_finite(
+          *formula, forcing_position_,
+          problem.forcing_symbol + (result_.forcing_automatic ? " (made from [exact])" : ""));
+    for (const auto& [orders, coefficient] : operator_.coefficients)
+      if (!coefficient.is_constant())
+        check_variable(coefficient, detail::derivative_name(problem.axes, orders),
+                       orders[0] == axis_order(0));
+    for (std::size_t i = 0; i < problem.axes.size(); ++i)
+      for (std::size_t end = 0; end < 2; ++end)
+        if (problem.sides[i][end].kind != SideKind::none)
+          require_finite(problem.sides[i][end].g, side_positions_[i][end],
+                         "g on side " + side_name(problem.axes[i], end), i, end);
+  }
+
+  void check_variable(const Expression& coefficient, const std::string& name, bool leading) {
+    bool positive = false, negative = false, zero = false;
+    sample({coefficient}, {}, 0, [&](const auto& point, const auto& value) {
+      if (!std::isfinite(value[0]))
+        fail(equation_position_, "the coefficient of " + name + " = " + number_text(value[0]) +
+                                     " at " + point_text(point) + ", must be finite");
+      positive = positive || value[0] > 0;
+      negative = negative || value[0] < 0;
+      zero = zero || value[0] == 0;
+    });
+    if (leading && (zero || (positive && negative)))
+      warn("the coefficient of " + name +
+           " vanishes in the domain: the equation is singular there");
+  }
+
+  /// [exact] must solve what is solved, or the reported error means nothing.
+  void check_exact() {
+    const Problem& problem = result_.problem;
+    constexpr double tolerance = 1e-8;
+    if (!problem.exact) return;
+    const auto* formula = std::get_if<Expression>(&problem.forcing);
+    if (formula && !result_.forcing_automatic) {
+      std::vector<Expression> parts{
+          with_exact(problem.equation).substitute(problem.forcing_symbol, *formula)};
+      for (const auto& [orders, coefficient] : operator_.coefficients)
+        parts.push_back(coefficient * with_exact(Expression::symbol(
+                                          detail::derivative_name(problem.axes, orders))));
+      double largest = 0, scale = 0;
+      std::vector<double> worst;
+      sample(parts, {}, 0, [&](const auto& point, const auto& values) {
+        if (!(std::abs(values[0]) <= largest)) {
+          largest = std::abs(values[0]);
+          worst = point;
+        }
+        for (std::size_t j = 1; j < values.size(); ++j)
+          scale = std::max(scale, std::abs(values[j]));
+      });
+      if (!(largest <= tolerance * scale))
+        warn("[exact] u does not solve the equation: residual " + number_text(largest) + " at " +
+             point_text(worst) + " (largest term " + number_text(scale) + ")");
+    }
+    for (const auto& [i, end] : sides_to_compare_) {
+      const Side& side = problem.sides[i][end];
+      const Expression known = side_value(*problem.exact, problem.axes[i], end, side.a, side.b);
+      double largest = 0, scale = 0;
+      sample({known, side.g}, i, end, [&](const auto&, const auto& values) {
+        const double difference = std::abs(values[0] - values[1]);
+        if (!(difference <= largest)) largest = difference;
+        scale = std::max({scale, std::abs(values[0]), std::abs(values[1])});
+      });
+      if (!(largest <= tolerance * scale))
+        warn("[exact] u does not fulfil the condition on side " + side_name(problem.axes[i], end) +
+             ": it misses g by up to " + number_text(largest));
+    }
+  }
+
+  std::string_view text_;
+  std::filesystem::path base_;
+  std::vector<std::string_view> lines_;
+  toml::table root_;
+  PdeFile result_;
+  std::map<std::string, Expression> parameters_;
+  std::map<std::string, std::string> names_;  ///< every name in use and what it is
+  Names axis_names_, forcing_names_;
+  std::vector<Entry> forcings_;
+  LinearOperator operator_;
+  std::vector<std::array<Position, 2>> side_positions_;
+  std::vector<std::pair<std::size_t, std::size_t>> sides_to_compare_;  ///< g is not "exact"
+  Position exact_position_, equation_position_, forcing_position_;
+  bool nodes_given_ = false;
+};
+
+}  // namespace
+
+PdeFile parse_pde_file(std::string_view text, std::string_view file_name,
+                       const std::filesystem::path& base_directory) {
+  return Reader(text, file_name, base_directory).read();
+}
+
+PdeFile read_pde_file(const std::filesystem::path& path) {
+  return parse_pde_file(read_file(path, max_file_size), path.string(), path.parent_path());
+}
+
+std::string describe(const PdeFile& file) {
+  constexpr std::size_t longest = 400;
+  const Problem& problem = file.problem;
+  const Options& options = file.options;
+  std::ostringstream out;
+  out.imbue(std::locale::classic());
+  const auto label = [&](std::string_view name) {
+    out << "  " << name << std::string(name.size() < 10 ? 10 - name.size() : 1, ' ');
+  };
+  const auto formula = [&](const Expression& expression) {
+    const std::string text = readable(expression.text());
+    return text.size() <= longest ? text : text.substr(0, longest) + "...";
+  };
+  Names axis_names;
+  for (const Axis& axis : problem.axes) axis_names.push_back(axis.name);
+  out << escape_text(file.file) << '\n';
+  label("domain");
+  for (std::size_t i = 0; i < problem.axes.size(); ++i)
+    out << (i ? ", " : "") << problem.axes[i].name << " in ["
+        << number_text(problem.axes[i].lower.hi) << ", " << number_text(problem.axes[i].upper.hi)
+        << "]";
+  out << '\n';
+  label("equation");
+  std::string left;
+  for (const auto& [name, coefficient] : file.terms) {
+    const bool constant = coefficient.is_constant();
+    const double value = constant ? coefficient.constant().hi : 1;
+    left += left.empty() ? (value < 0 ? "-" : "") : (value < 0 ? " - " : " + ");
+    if (!constant)
+      left += '(' + formula(coefficient) + ")*";
+    else if (std::abs(value) != 1)
+      left += number_text(std::abs(value)) + '*';
+    left += name;
+  }
+  out << left << " = " << formula(file.right_hand_side) << '\n';
+  if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
+    label("forcing");
+    out << problem.forcing_symbol << " = ";
+    if (const auto* samples = std::get_if<GridSamples>(&problem.forcing)) {
+      out << "array of ";
+      for (std::size_t i = 0; i < samples->axes.size(); ++i)
+        out << (i ? " x " : "") << samples->axes[i].size();
+      out << " samples\n";
+    } else {
+      out << formula(std::get<Expression>(problem.forcing))
+          << (file.forcing_automatic ? "  (made from the exact solution)" : "") << '\n';
+    }
+  }
+  bool first = true;
+  for (std::size_t i = 0; i < problem.axes.size(); ++i)
+    for (std::size_t end = 0; end < 2; ++end) {
+      const Side& side = problem.sides[i][end];
+      label(std::exchange(first, false) ? "sides" : "");
+      out << side_name(problem.axes[i], end) << ' ' << kind_text(side.kind);
+      if (side.kind == SideKind::dirichlet) out << ": u = " << formula(side.g);
+      if (side.kind == SideKind::neumann) out << ": du/dn = " << formula(side.g);
+      if (side.kind == SideKind::robin)
+        out << ": " << number_text(side.a) << "*u + " << number_text(side.b)
+            << "*du/dn = " << formula(side.g);
+      out << '\n';
+    }
+  if (problem.exact) {
+    label("exact");
+    out << "u = " << formula(*problem.exact) << "  (for the error only)\n";
+  }
+  label("kernel");
+  out << kernel_text(options.kernel) << ", bands ";
+  if (options.bands.empty()) out << "inferred";
+  for (std::size_t i = 0; i < options.bands.size(); ++i) {
+    out << (i ? "; " : "") << axis_names[i] << ':';
+    for (const Band& band : options.bands[i])
+      out << " [" << number_text(band.lower) << ", " << number_text(band.upper) << "]";
+  }
+  out << '\n';
+  label("grid");
+  if (options.nodes_per_axis.empty()) out << "chosen";
+  for (std::size_t i = 0; i < options.nodes_per_axis.size(); ++i)
+    out << (i ? " x " : "") << options.nodes_per_axis[i];
+  out << ", " << nodes_text(options.nodes) << " nodes\n";
+  label("solver");
+  out << method_text(options.method) << ", set-up in "
+      << (options.setup_precision == Precision::dd ? "double-double" : "double") << ", tolerance "
+      << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen") << ", at most "
+      << options.max_modes << " modes a dimension and "
+      << memory_text(static_cast<double>(options.memory_limit)) << " of memory\n";
+  label("output");
+  for (std::size_t i = 0; i < file.output.points.size(); ++i)
+    out << (i ? " x " : "") << file.output.points[i];
+  out << " points:";
+  for (std::size_t i = 0; i < file.output.fields.size(); ++i)
+    out << (i ? ", " : " ") << file.output.fields[i].name;
+  out << "; formats " << joined(file.output.formats) << '\n';
+  return out.str();
+}
+
+}  // namespace halfulp::gp_pde
