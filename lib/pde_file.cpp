@@ -626,7 +626,11 @@ class Reader {
       } catch (const InputError&) {  // TOML and our grammar differ: take TOML's value
       }
     }
-    return Expression(node.value<double>().value_or(std::nan("")));
+    const double value = node.value<double>().value_or(std::nan(""));
+    if (!std::isfinite(value))
+      fail(node.source().begin,
+           std::string(what) + " = " + number_text(value) + ", must be finite");
+    return Expression(value);
   }
 
   dd constant_of(const toml::node& node, std::string_view what) const {
@@ -943,12 +947,13 @@ class Reader {
         fail(origin, quote(name) +
                          " is a derivative of a second field; systems of several fields "
                          "are not solved yet");
-      Names near = known;
-      near.push_back("u");
-      for (const auto& axis : axis_names_) {
-        near.push_back("u_" + axis);
-        near.push_back("u_" + axis + axis);
+      Names near;
+      for (const auto& a : axis_names_) {
+        near.push_back("u_" + a);
+        for (const auto& b : axis_names_) near.push_back("u_" + a + b);
       }
+      near.push_back("u");
+      near.insert(near.end(), known.begin(), known.end());
       fail(origin, "unknown name " + quote(name) + suggestion(name, near) +
                        " (names come from [domain], [params] and [forcing])");
     }

@@ -35,7 +35,9 @@ struct Common {
     app.add_option("--threads", threads, "threads to use; 0: as many as OpenMP starts")
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();
-    app.add_option("--seed", seed, "seed of random numbers")->capture_default_str();
+    app.add_option("--seed", seed, "seed of random numbers")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     app.add_flag("--json", json, "print one JSON object instead of text");
     app.add_flag("--quiet", quiet, "no progress and no warnings");
     app.add_flag("--hex", hex, "numbers as C99 hex floats");

@@ -1,0 +1,179 @@
+// The program as a user runs it: exit codes, where output goes, what messages look like.
+#include <sys/wait.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+namespace {
+
+struct Folder {
+  std::filesystem::path path;
+  Folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "halfulp_XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()));
+    path = name;
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+};
+
+std::string content(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+struct Run {
+  int code;
+  std::string out, err;
+};
+
+/// Runs the program through the shell; `arguments` is shell text.
+Run run(const Folder& folder, const std::string& arguments) {
+  const auto out = folder.path / "stdout", err = folder.path / "stderr";
+  const std::string command = std::string("'") + HALFULP_PROGRAM + "' " + arguments + " >'" +
+                              out.string() + "' 2>'" + err.string() + "'";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content(out), content(err)};
+}
+
+const std::string inputs = HALFULP_INPUTS;
+
+}  // namespace
+
+TEST_CASE("usage errors are exit code 2 with nothing on standard output", "[program]") {
+  const Folder folder;
+  for (const char* arguments :
+       {"", "nothing", "pde", "pde nothing", "pde check", "pde check a.toml b.toml", "info --wrong",
+        "info --threads x", "info --threads -1", "info --device gpu", "--seed -3 info",
+        "info --out"}) {
+    INFO(arguments);
+    const Run result = run(folder, arguments);
+    CHECK(result.code == 2);
+    CHECK(result.out.empty());
+    CHECK(result.err.starts_with("halfulp: error: "));
+  }
+}
+
+TEST_CASE("help and version are exit code 0", "[program]") {
+  const Folder folder;
+  for (const char* arguments : {"--help", "pde --help", "pde check --help", "info --help"}) {
+    INFO(arguments);
+    const Run result = run(folder, arguments);
+    CHECK(result.code == 0);
+    CHECK(result.out.find("Usage: ") != std::string::npos);
+    CHECK(result.err.empty());
+  }
+  CHECK(run(folder, "--version").out == std::string(HALFULP_VERSION) + "\n");
+}
+
+TEST_CASE("info", "[program]") {
+  const Folder folder;
+  const Run text = run(folder, "info");
+  CHECK(text.code == 0);
+  CHECK(text.out.starts_with("halfulp " + std::string(HALFULP_VERSION)));
+  const Run result = run(folder, "info --json");
+  const auto object = nlohmann::json::parse(result.out);
+  CHECK(object["schema"] == 1);
+  CHECK(object["command"] == "info");
+  CHECK(object["result"]["version"] == HALFULP_VERSION);
+  CHECK(object["result"]["libraries"].contains("FFTW"));
+}
+
+TEST_CASE("pde check says what was understood", "[program]") {
+  const Folder folder;
+  for (const auto& entry : std::filesystem::directory_iterator(inputs)) {
+    if (entry.path().extension() != ".toml") continue;
+    INFO(entry.path());
+    const Run result = run(folder, "pde check '" + entry.path().string() + "'");
+    CHECK(result.code == 0);
+    CHECK(result.err.empty());
+    CHECK(result.out.find("  equation  ") != std::string::npos);
+  }
+  // Shared options stand anywhere.
+  const Run result =
+      run(folder, "--json pde check --threads 2 '" + inputs + "/heat.toml' --seed 7");
+  REQUIRE(result.code == 0);
+  const auto object = nlohmann::json::parse(result.out);
+  CHECK(object["command"] == "pde check");
+  CHECK(object["options"]["threads"] == 2);
+  CHECK(object["options"]["seed"] == 7);
+  CHECK(object["report"]["status"] == "ok");
+  const auto& check = object["result"];
+  CHECK(check["domain"][1]["name"] == "t");
+  CHECK(check["operator"][0]["derivative"] == "u_xx");
+  CHECK(check["forcing"]["kind"] == "auto");
+  CHECK(check["bc"].size() == 4);
+  CHECK(check["bc"][1]["type"] == "neumann");
+  CHECK(check["bc"][3]["type"] == "none");
+  CHECK(check["output"]["points"] == nlohmann::json({300, 300}));
+}
+
+TEST_CASE("bad input is exit code 2 and a message with its place", "[program]") {
+  const Folder folder;
+  const auto file = folder.path / "bad.toml";
+  std::ofstream(file) << "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx + u^3\"\n";
+  const Run result = run(folder, "pde check '" + file.string() + "'");
+  CHECK(result.code == 2);
+  CHECK(result.out.empty());
+  CHECK(result.err == "halfulp: error: " + file.string() +
+                          ":4:16: the term u^3 is not linear in u; nonlinear equations are not "
+                          "solved yet\n  expr = \"u_xx + u^3\"\n                 ^\n");
+  const Run json = run(folder, "pde check --json '" + file.string() + "'");
+  CHECK(json.code == 2);
+  CHECK(json.out.empty());
+
+  // Bytes of the file that a terminal would act on are shown, not sent.
+  std::ofstream(file) << "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx + \xFF\x1B[31m\"\n";
+  const Run bytes = run(folder, "pde check '" + file.string() + "'");
+  CHECK(bytes.code == 2);
+  CHECK(bytes.err.find('\x1B') == std::string::npos);
+  CHECK(bytes.err.find('\xFF') == std::string::npos);
+
+  for (const std::string& name : {folder.path.string(), folder.path.string() + "/none.toml"}) {
+    const Run missing = run(folder, "pde check '" + name + "'");
+    CHECK(missing.code == 2);
+    CHECK(missing.err.find(name) != std::string::npos);
+  }
+}
+
+TEST_CASE("warnings keep exit code 0 and go to standard error", "[program]") {
+  const Folder folder;
+  const auto file = folder.path / "warned.toml";
+  std::ofstream(file)
+      << "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx - 1\"\n[exact]\nu = \"x\"\n"
+         "[bc]\n\"x-,x+\" = { type = \"dirichlet\", g = \"exact\" }\n";
+  const Run result = run(folder, "pde check '" + file.string() + "'");
+  CHECK(result.code == 0);
+  CHECK(result.err.starts_with("halfulp: warning: [exact] u does not solve the equation"));
+  CHECK(run(folder, "pde check --quiet '" + file.string() + "'").err.empty());
+}
+
+TEST_CASE("no device is exit code 4, an unwritable result 2, a closed output 1", "[program]") {
+  const Folder folder;
+  const std::string input = "'" + inputs + "/u1.toml'";
+  const Run device = run(folder, "pde check --device cuda " + input);
+  CHECK(device.code == 4);
+  CHECK(device.err.starts_with("halfulp: error: "));
+  const auto out = folder.path / "no" / "such" / "folder";
+  const Run unwritable = run(folder, "pde check " + input + " --out '" + out.string() + "'");
+  CHECK(unwritable.code == 2);
+  CHECK(unwritable.err.find(out.string()) != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder.path / "no"));
+
+  const auto written = folder.path / "check.txt";
+  CHECK(run(folder, "pde check " + input + " --out '" + written.string() + "'").code == 0);
+  CHECK(content(written) == run(folder, "pde check " + input).out);
+
+  if (std::filesystem::exists("/dev/full")) {
+    const std::string command =
+        std::string("'") + HALFULP_PROGRAM + "' pde check " + input + " >/dev/full 2>/dev/null";
+    const int status = std::system(command.c_str());
+    CHECK(WEXITSTATUS(status) == 1);
+  }
+}
