@@ -139,13 +139,14 @@ HALFULP_HD constexpr bool operator>=(dd a, dd b) { return b <= a; }
 
 HALFULP_HD inline bool isfinite(dd a) { return std::fabs(a.hi) <= kernel::largest; }
 HALFULP_HD inline bool isnan(dd a) { return a.hi != a.hi; }
-HALFULP_HD inline dd fabs(dd a) { return a.hi < 0 || (a.hi == 0 && a.lo < 0) ? -a : a; }
+HALFULP_HD inline dd fabs(dd a) { return {std::fabs(a.hi), a.hi < 0 ? -a.lo : a.lo}; }
 HALFULP_HD inline dd abs(dd a) { return fabs(a); }
 HALFULP_HD inline dd ldexp(dd a, int n) { return {std::ldexp(a.hi, n), std::ldexp(a.lo, n)}; }
 
 /// Relative error <= 4 u^2 (one Newton step on the double root); NaN for a < 0.
 HALFULP_HD inline dd sqrt(dd a) {
   if (!(a.hi > 0) || !isfinite(a)) return {std::sqrt(a.hi), 0};
+  if (a.hi > 0x1p1020) return ldexp(sqrt(ldexp(a, -4)), 2);  // x^2 may round to infinity
   const double x = std::sqrt(a.hi);
   const dd r = a - kernel::two_prod(x, x);
   return kernel::quick_two_sum(x, r.hi / (2 * x));

@@ -69,8 +69,9 @@ HALFULP_HD inline dd expm1_taylor(dd s) {
   return s + (s * s) * p;
 }
 
-/// exp(x) 2^n without intermediate overflow: x = k log 2 + j/64 + s, exp(j/64) from a table.
-HALFULP_HD inline dd exp_scaled(dd x, int n) {
+/// exp(x + rest) 2^n without intermediate overflow, |rest| < 2^-90: x = k log 2 + j/64 + s,
+/// exp(j/64) from a table.
+HALFULP_HD inline dd exp_scaled(dd x, int n, double rest = 0) {
   static constexpr double table[47][2] = {
       {0x1.656f00bf5796ap-1, 0x1.93e6dd6872d13p-55},
       {0x1.6b0ff72deb89dp-1, -0x1.dabf5975c0c02p-57},
@@ -129,7 +130,7 @@ HALFULP_HD inline dd exp_scaled(dd x, int n) {
   r = r - k * ln2_b;
   r = r - k * ln2_c;
   const double j = nearest_small(64 * r.hi);
-  const dd p = expm1_taylor(r - j / 64);
+  const dd p = expm1_taylor(r - j / 64) + rest;
   const double* t = table[static_cast<int>(j) + 23];
   const dd e(t[0], t[1]);
   return scale(e + e * p, static_cast<int>(k) + n);
@@ -668,8 +669,7 @@ HALFULP_HD inline dd pow_positive(dd x, dd y) {
   z.add((y.hi * l.c + y.lo * l.b) +
         (fraction.a * 0x1.7b57a079a1934p-111 + fraction.b * 0x1.abc9e3b39803fp-56 +
          fraction.c * 0x1.62e42fefa39efp-1));
-  const dd r = exp_scaled(dd(z.a, z.b), static_cast<int>(k));
-  return isfinite(r) ? r + r * z.c : r;
+  return exp_scaled(dd(z.a, z.b), static_cast<int>(k), z.c);
 }
 
 /// x^y for finite x != 0 and y; odd says whether y is an odd integer.
@@ -682,6 +682,8 @@ HALFULP_HD inline dd pow_signed(dd x, dd y, bool odd) {
 
 /// x^n by repeated squaring; the error grows as |n|.
 HALFULP_HD inline dd pow(dd x, int n) {
+  if (!isfinite(x) || x.hi == 0) return dd(std::pow(x.hi, n));
+  if (n == 1) return x;
   unsigned k = n < 0 ? 0u - static_cast<unsigned>(n) : static_cast<unsigned>(n);
   dd r = 1, p = x;
   for (; k != 0; k >>= 1) {
@@ -689,21 +691,22 @@ HALFULP_HD inline dd pow(dd x, int n) {
     if (k > 1) p = p * p;
   }
   if (n < 0) r = 1.0 / r;
-  return isnan(r) && isfinite(x) ? kernel::pow_signed(x, dd(n), n % 2 != 0) : r;  // overflow
+  // overflow or underflow on the way, or of the result
+  return isnan(r) || r.hi == 0 ? kernel::pow_signed(x, dd(n), n % 2 != 0) : r;
 }
 
 /// x^y. Exact where x and y are integers and the result is below 2^100, and for powers of two;
 /// integers y in [-2, 4] by multiplication.
 HALFULP_HD inline dd pow(dd x, dd y) {
   const bool whole = y == floor(y);
-  if (whole && y.hi >= -2 && y.hi <= 4) return pow(x, static_cast<int>(y.hi));
   const dd half_y(0.5 * y.hi, 0.5 * y.lo);
   const bool odd = whole && !(half_y == floor(half_y));
   if (x.hi == 0 || !isfinite(x) || !isfinite(y)) {
+    if (isnan(y)) return x == dd(1) ? x : y;
     const double r = std::pow(std::fabs(x.hi), y.hi);
-    if (x == dd(1)) return dd(1);
     return dd(odd && std::copysign(1.0, x.hi) < 0 ? -r : r);
   }
+  if (whole && y.hi >= -2 && y.hi <= 4) return pow(x, static_cast<int>(y.hi));
   if (x.hi < 0 && !whole) return dd(kernel::nan);
   const dd r = kernel::pow_signed(x, y, odd);
   return whole && y.hi > 0 && std::fabs(r.hi) < 0x1p100 && x == floor(x) ? round(r) : r;
@@ -793,6 +796,7 @@ HALFULP_HD inline dd asinh(dd x) {
 /// NaN for x < 1; full relative accuracy at 1.
 HALFULP_HD inline dd acosh(dd x) {
   if (!(x >= dd(1))) return dd(kernel::nan);
+  if (!isfinite(x)) return x;
   if (x.hi > 0x1p60) return log(x) + kernel::ln2();
   const dd t = x - 1.0;
   return log1p(t + sqrt(t * (t + 2.0)));
@@ -803,6 +807,7 @@ HALFULP_HD inline dd atanh(dd x) {
   if (x.hi == 0) return x;
   const dd a = fabs(x);
   if (!(a <= dd(1))) return dd(kernel::nan);
+  if (a == dd(1)) return dd(x.hi * kernel::infinity);
   const dd r = 0.5 * log1p(2.0 * a / (1.0 - a));
   return x.hi < 0 ? -r : r;
 }
