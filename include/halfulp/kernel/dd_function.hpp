@@ -81,7 +81,7 @@ inline constexpr int dd_function_count = static_cast<int>(DdFunction::max) + 1;
   return names[static_cast<int>(f)];
 }
 
-[[nodiscard]] constexpr bool is_binary(DdFunction f) { return f >= DdFunction::add; }
+[[nodiscard]] HALFULP_HD constexpr bool is_binary(DdFunction f) { return f >= DdFunction::add; }
 
 namespace kernel {
 
