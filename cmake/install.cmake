@@ -6,6 +6,11 @@ set(halfulp_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/halfulp)
 install(TARGETS halfulp EXPORT halfulpTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET halfulp_cuda)
+  install(TARGETS halfulp_cuda EXPORT halfulpTargets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 if(NOT HALFULP_CUDA)
   set(halfulp_no_cuda PATTERN cuda EXCLUDE)
 endif()
