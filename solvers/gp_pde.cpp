@@ -1,5 +1,9 @@
+#include <memory>
+#include <sstream>
+
 #include "common.hpp"
 #include "halfulp/pde_file.hpp"
+#include "terminal_progress.hpp"
 
 namespace {
 
@@ -89,19 +93,60 @@ void check(const std::string& input, const Common& common) {
   }
 }
 
+void solve(const std::string& input, const Common& common, Exit& exit) {
+  common.require_cpu("pde solve");
+  pde::PdeFile file = pde::read_pde_file(input);
+  for (const auto& warning : file.warnings) common.warn(warning);
+  if (common.threads != 0) file.options.threads = common.threads;
+  halfulp::TerminalProgress progress(common.quiet);
+  file.options.progress = progress.callback();
+  const pde::Solution solution = pde::solve(file.problem, file.options);
+  progress.clear();
+  for (const auto& warning : solution.warnings) common.warn(warning);
+  std::ostringstream report;
+  report << solution.report;
+  if (common.json) {
+    json options = common.options_json();
+    options["input"] = input;
+    common.write_json("pde solve", options,
+                      {{"status", std::string(to_string(solution.report.status))},
+                       {"iterations", solution.report.iterations},
+                       {"residual", solution.report.residual},
+                       {"tolerance", solution.report.tolerance}},
+                      {{"residual", solution.residual},
+                       {"boundary_residual", solution.boundary_residual},
+                       {"error_estimate", solution.error_estimate},
+                       {"floor_estimate", solution.floor_estimate},
+                       {"condition", solution.condition},
+                       {"warnings", solution.warnings}});
+  } else {
+    common.write(file.problem.name + ": " + report.str() + "\n  residual           " +
+                 common.number(solution.residual) + "\n  boundary residual  " +
+                 common.number(solution.boundary_residual) + "\n  error estimate     " +
+                 common.number(solution.error_estimate) + "\n  floor of the data  " +
+                 common.number(solution.floor_estimate) + '\n');
+  }
+  if (!solution.report.ok()) exit = Exit::not_converged;
+}
+
 }  // namespace
 
 void add_gp_pde(CLI::App& app, const Common& common, Exit& exit) {
-  (void)exit;
   auto* module = app.add_subcommand("pde", "Gaussian-process solvers for linear PDEs on boxes");
   module->require_subcommand(1);
   module->fallthrough();
   // One variable for all verbs: only one of them runs.
   const auto input = std::make_shared<std::string>();
-  auto* verb = module->add_subcommand(
-      "check", "parse and check a PDE file and say what would be solved; solves nothing");
-  verb->fallthrough();
-  verb->add_option("INPUT", *input, "PDE file (TOML), see docs/pde_file.md")->required();
-  verb->footer("Sample:\n  halfulp pde check solvers/inputs/u1.toml");
-  verb->callback([input, &common] { check(*input, common); });
+  const auto add = [&](const char* name, const char* what, const char* sample) {
+    auto* verb = module->add_subcommand(name, what);
+    verb->fallthrough();
+    verb->add_option("INPUT", *input, "PDE file (TOML), see docs/pde_file.md")->required();
+    verb->footer(std::string("Sample:\n  halfulp pde ") + sample);
+    return verb;
+  };
+  add("check", "parse and check a PDE file and say what would be solved; solves nothing",
+      "check solvers/inputs/u1.toml")
+      ->callback([input, &common] { check(*input, common); });
+  add("solve", "solve the problem of a PDE file", "solve solvers/inputs/u1.toml --out out/u1")
+      ->callback([input, &common, &exit] { solve(*input, common, exit); });
 }
