@@ -706,12 +706,12 @@ std::string literal_text(const detail::Literal& number) {
   return double_text(number.value.hi) + (lo < 0 ? " - " : " + ") + double_text(std::fabs(lo));
 }
 
-/// -(a*b) is written -a*b, which is (-a)*b and simplifies to the same node; but -(2*x) is not
-/// written -2*x.
+/// -(a*b) is written -a*b, which is (-a)*b and simplifies to the same node, unless -a itself
+/// simplifies: -(2*x*y) is not -2*x*y, -((x - y)*z) not (y - x)*z.
 bool sign_needs_parentheses(const Node& product) {
   const Node* first = &product;
   while (first->op == Op::multiply || first->op == Op::divide) first = first->args[0].get();
-  return first->op == Op::number;
+  return first->op == Op::number || first->op == Op::subtract;
 }
 
 Level level(const Node& n) {
@@ -787,9 +787,9 @@ const char* infix(Op op) {
 }  // namespace
 
 std::string Expression::text() const {
-  constexpr double longest = 1e7;
+  constexpr double longest = 1e6;
   if (!(node_->tree_size <= longest))
-    throw DomainError("Expression::text", "nodes of the tree", node_->tree_size, "<= 1e7");
+    throw DomainError("Expression::text", "nodes of the tree", node_->tree_size, "<= 1e6");
   struct Item {
     const Node* node;  // nullptr: print `token`
     const char* token;
@@ -838,10 +838,18 @@ std::string Expression::text() const {
       out += detail::function_name(n.op);
       out += '(';
       stack.push_back({nullptr, ")", 0});
-      for (int i = n.arity - 1; i >= 0; --i) {
-        stack.push_back({n.args[i].get(), nullptr, 0});
-        if (i > 0) stack.push_back({nullptr, ", ", 0});
+      // min(min(a, b), c) is written, and was perhaps read, as min(a, b, c).
+      const bool folds = n.op == Op::min || n.op == Op::max;
+      const Node* call = &n;
+      while (true) {
+        for (int i = call->arity - 1; i > 0; --i) {
+          stack.push_back({call->args[i].get(), nullptr, 0});
+          stack.push_back({nullptr, ", ", 0});
+        }
+        if (!folds || call->args[0]->op != n.op) break;
+        call = call->args[0].get();
       }
+      stack.push_back({call->args[0].get(), nullptr, 0});
     }
   }
   return out;

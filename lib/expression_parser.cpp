@@ -110,7 +110,7 @@ struct Foreign {
   std::string_view bytes, what, instead;
 };
 /// Characters of typeset formulas, and operators of other languages.
-constexpr std::array<Foreign, 16> kForeign{{
+constexpr std::array<Foreign, 18> kForeign{{
     {"\xe2\x88\x92", "a minus sign (U+2212)", "-"},
     {"\xe2\x80\x93", "a dash (U+2013)", "-"},
     {"\xc3\x97", "a multiplication sign (U+00D7)", "*"},
@@ -126,7 +126,9 @@ constexpr std::array<Foreign, 16> kForeign{{
     {"&&", "'&&'", "and"},
     {"||", "'||'", "or"},
     {"%", "'%'", "mod(a, b)"},
-    {"!", "'!'", "== 0"},
+    {"!", "'!'", "(...) == 0"},
+    {"|", "'|'", "abs(...)"},
+    {";", "';'", ","},
 }};
 
 class Parser {
@@ -405,10 +407,14 @@ class Parser {
       if (!node) node = detail::make_symbol(std::string(name.text));
       return node;
     }
+    if (name.text == "if")
+      fail(token_.at,
+           "expected '(' after 'if', found " + found() + ": write 'if(c, a, b)' or 'c ? a : b'");
+    if (name.text == "not") fail(name.at, "found 'not', write '(...) == 0'");
     if (detail::find_function(name.text))
       fail(token_.at, "expected '(' after function " + quoted(name.text) + ", found " + found());
     for (const auto& [elsewhere, here] : kElsewhere)
-      if (name.text == elsewhere)
+      if (lower(name.text) == elsewhere)
         fail(name.at, "unknown name " + quoted(name.text) + ", did you mean " + quoted(here) + "?");
     std::vector<std::string_view> known(symbols_.begin(), symbols_.end());
     for (const auto& [parameter, unused] : parameters_) known.push_back(parameter);
@@ -434,7 +440,7 @@ class Parser {
         fail(token_.at, quoted(name.text) + " is not a function, for a product write '" +
                             escaped(name.text.substr(0, 40)) + "*('");
       for (const auto& [elsewhere, here] : kElsewhere)
-        if (name.text == elsewhere)
+        if (lower(name.text) == elsewhere)
           fail(name.at,
                "unknown function " + quoted(name.text) + ", did you mean " + quoted(here) + "?");
       std::vector<std::string_view> names;
