@@ -165,10 +165,13 @@ NodePtr exact_power(const NodePtr& a, const NodePtr& b) {
   if (!is_double(a) || !is_double(b)) return nullptr;
   const double n = double_of(b);
   if (!(n >= 2 && n <= 1024 && n == std::floor(n))) return nullptr;
-  NodePtr p = a;
-  for (int i = 1; i < n; ++i)
-    if (!(p = exact_product(p, a)) || !is_double(p)) return nullptr;
-  return p;
+  double p = double_of(a);
+  for (int i = 1; i < n; ++i) {
+    const dd next = kernel::two_prod(p, double_of(a));
+    if (next.lo != 0 || !safe(next.hi)) return nullptr;
+    p = next.hi;
+  }
+  return make_number(p);
 }
 
 bool is_negative(const NodePtr& n) { return is_number(n) && n->number.value < dd(0); }

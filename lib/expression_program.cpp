@@ -51,7 +51,22 @@ class Flattener {
   }
 
  private:
-  using Key = std::tuple<Op, int, int, int, int>;
+  struct Key {
+    Instruction s;
+    bool operator==(const Key& o) const {
+      return s.op == o.s.op && s.a == o.s.a && s.b == o.s.b && s.c == o.s.c && s.n == o.s.n;
+    }
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& k) const {
+      std::uint64_t h = static_cast<std::uint64_t>(k.s.op);
+      for (const int v : {k.s.a, k.s.b, k.s.c, k.s.n}) {
+        h = (h ^ static_cast<std::uint32_t>(v)) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+      }
+      return h;
+    }
+  };
 
   void emit(const NodePtr& n) {
     int& to = register_[n.get()];
@@ -85,7 +100,7 @@ class Flattener {
     }
     const bool commutes = s.op == Op::add || s.op == Op::multiply;
     if (commutes && s.a > s.b) std::swap(s.a, s.b);
-    const auto [at, added] = instruction_.emplace(Key{s.op, s.a, s.b, s.c, s.n}, next_register());
+    const auto [at, added] = instruction_.emplace(Key{s}, next_register());
     if (added) {
       std::uint64_t axes = 0;
       for (const int r : {s.a, s.b, s.c}) axes |= r < 0 ? 0 : code_.axes[r];
@@ -132,6 +147,8 @@ class Flattener {
   void make_groups() {
     const int n = code_.inputs, count = static_cast<int>(code_.instructions.size());
     code_.kept.assign(code_.axes.size(), false);
+    slot_.assign(code_.axes.size(), -1);
+    last_use_.assign(code_.axes.size(), -1);
     for (const int r : code_.outputs) code_.kept[r] = true;
     std::map<std::pair<int, std::uint64_t>, std::vector<int>> members;  // fewer axes first
     for (int i = code_.constants; i < count; ++i) {
@@ -147,12 +164,15 @@ class Flattener {
   }
 
   /// Slots for the registers of a group: scratch is reused after the last use of its value.
-  Group group(std::uint64_t axes, const std::vector<int>& instructions) const {
+  Group group(std::uint64_t axes, const std::vector<int>& instructions) {
     const int n = code_.inputs;
-    std::unordered_map<int, int> last_use, slot, array;
+    std::vector<int>&slot = slot_,
+    &last_use = last_use_;  // by register; slots are -1 between groups
+    std::unordered_map<int, int> array;
     for (const int i : instructions) {
       const Instruction& s = code_.instructions[i];
-      for (const int r : {s.a, s.b, s.c}) last_use[r] = i;
+      for (const int r : {s.a, s.b, s.c})
+        if (r >= 0) last_use[r] = i;
     }
     Group g;
     g.axes = axes;
@@ -174,10 +194,10 @@ class Flattener {
       const auto argument = [&](int r) {
         if (r < 0) return -1;
         if (is_array(r)) return array_slot(r);
-        if (const auto at = slot.find(r); at != slot.end()) return at->second;
+        if (slot[r] >= 0) return slot[r];
         // A constant is filled in once for all blocks: its slot is its own.
         const int to = code_.axes[r] == 0 ? g.scratch++ : take();
-        slot.emplace(r, to);
+        slot[r] = to;
         if (code_.axes[r] == 0)
           g.constants.emplace_back(r, to);
         else
@@ -186,16 +206,16 @@ class Flattener {
       };
       Group::Step step{s.op, -1, argument(s.a), argument(s.b), argument(s.c), s.n};
       for (const int r : {s.a, s.b, s.c}) {
-        const auto at = slot.find(r);
-        if (at == slot.end() || last_use.at(r) != i || code_.axes[r] == 0) continue;
-        free.push_back(at->second);
-        slot.erase(at);
+        if (r < 0 || slot[r] < 0 || last_use[r] != i || code_.axes[r] == 0) continue;
+        free.push_back(slot[r]);
+        slot[r] = -1;
       }
       const int r = n + i;
       step.to = is_array(r) ? array_slot(r) : take();
-      if (!is_array(r)) slot.emplace(r, step.to);
+      if (!is_array(r)) slot[r] = step.to;
       g.steps.push_back(step);
     }
+    for (const auto& [r, unused] : g.constants) slot[r] = -1;
     for (auto& step : g.steps) {
       const auto settle = [&](int& s) { s = s < -1 ? g.scratch + (-2 - s) : s; };
       settle(step.to);
@@ -206,10 +226,11 @@ class Flattener {
   }
 
   FlatCode code_;
+  std::vector<int> slot_, last_use_;
   std::map<std::string, int> input_;
   std::unordered_map<const Node*, int> register_;
   std::unordered_set<const Node*> seen_;
-  std::map<Key, int> instruction_;
+  std::unordered_map<Key, int, KeyHash> instruction_;
   std::map<std::tuple<std::uint64_t, std::uint64_t, std::string>, int> literal_;
 };
 

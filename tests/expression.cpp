@@ -882,15 +882,15 @@ struct Counted {
 #define SAME_AS_DOUBLE(f) \
   [[maybe_unused]] Counted f(Counted a) { return std::f(a.v); }
 SAME_AS_DOUBLE(cos)
-SAME_AS_DOUBLE(tan) SAME_AS_DOUBLE(asin) SAME_AS_DOUBLE(acos) SAME_AS_DOUBLE(atan)
-    SAME_AS_DOUBLE(sinh) SAME_AS_DOUBLE(cosh) SAME_AS_DOUBLE(tanh) SAME_AS_DOUBLE(asinh)
-        SAME_AS_DOUBLE(acosh) SAME_AS_DOUBLE(atanh) SAME_AS_DOUBLE(exp) SAME_AS_DOUBLE(expm1)
-            SAME_AS_DOUBLE(log) SAME_AS_DOUBLE(log10) SAME_AS_DOUBLE(log2) SAME_AS_DOUBLE(log1p)
-                SAME_AS_DOUBLE(sqrt) SAME_AS_DOUBLE(cbrt) SAME_AS_DOUBLE(abs) SAME_AS_DOUBLE(erf)
-                    SAME_AS_DOUBLE(erfc) SAME_AS_DOUBLE(floor) SAME_AS_DOUBLE(ceil)
-                        SAME_AS_DOUBLE(round)
+SAME_AS_DOUBLE(tan)
+SAME_AS_DOUBLE(asin) SAME_AS_DOUBLE(acos) SAME_AS_DOUBLE(atan) SAME_AS_DOUBLE(sinh)
+    SAME_AS_DOUBLE(cosh) SAME_AS_DOUBLE(tanh) SAME_AS_DOUBLE(asinh) SAME_AS_DOUBLE(acosh)
+        SAME_AS_DOUBLE(atanh) SAME_AS_DOUBLE(exp) SAME_AS_DOUBLE(expm1) SAME_AS_DOUBLE(log)
+            SAME_AS_DOUBLE(log10) SAME_AS_DOUBLE(log2) SAME_AS_DOUBLE(log1p) SAME_AS_DOUBLE(sqrt)
+                SAME_AS_DOUBLE(cbrt) SAME_AS_DOUBLE(abs) SAME_AS_DOUBLE(erf) SAME_AS_DOUBLE(erfc)
+                    SAME_AS_DOUBLE(floor) SAME_AS_DOUBLE(ceil) SAME_AS_DOUBLE(round)
 #undef SAME_AS_DOUBLE
-                            [[maybe_unused]] Counted pow(Counted a, Counted b) {
+                        [[maybe_unused]] Counted pow(Counted a, Counted b) {
   return std::pow(a.v, b.v);
 }
 [[maybe_unused]] Counted atan2(Counted a, Counted b) { return std::atan2(a.v, b.v); }

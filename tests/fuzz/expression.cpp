@@ -1,3 +1,5 @@
+#include "halfulp/expression.hpp"
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -8,7 +10,6 @@
 
 #include "detail/expression_node.hpp"
 #include "halfulp/error.hpp"
-#include "halfulp/expression.hpp"
 
 /// Any bytes: parse -> text -> parse -> derivative -> evaluate. Only InputError may come out of the
 /// parser, and what it accepts must survive the rest with the same bits.
@@ -37,8 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     f = halfulp::parse_expression(text, names, {{"k", 100.0}, {"w", Expression(dd(1) / dd(3))}});
   } catch (const halfulp::InputError& e) {
     require(e.line() >= 1 && e.column() >= 1, "an error has a place");
-    for (const char c : e.message())
-      require(c >= 0x20 && c < 0x7f, "a message is printable");
+    for (const char c : e.message()) require(c >= 0x20 && c < 0x7f, "a message is printable");
     return 0;
   }
   const std::vector<double> point{0.7, -1.3, 2.1, 0.4};
