@@ -19,6 +19,7 @@
 #include "halfulp/info.hpp"
 #include "halfulp/npy.hpp"
 #include "halfulp/text.hpp"
+#include "halfulp/threads.hpp"
 
 namespace halfulp::gp_pde {
 namespace {
@@ -36,7 +37,8 @@ std::vector<std::vector<double>> output_axes(const PdeFile& file) {
     std::vector<double> points;
     for (std::ptrdiff_t i = 0; i < n; ++i) {
       const dd t = dd(static_cast<double>(i)) / dd(static_cast<double>(n - 1));
-      points.push_back(i + 1 == n ? axis.upper.hi : (axis.lower + t * (axis.upper - axis.lower)).hi);
+      points.push_back(i + 1 == n ? axis.upper.hi
+                                  : (axis.lower + t * (axis.upper - axis.lower)).hi);
     }
     axes.push_back(std::move(points));
   }
@@ -171,23 +173,24 @@ Residual residual_on(const Problem& problem, std::span<const std::vector<double>
   const Program<dd> program(formulas, inputs);
   const std::size_t parts = formulas.size() - 1;
   std::vector<std::vector<double>> values(formulas.size(), std::vector<double>(size));
-#pragma omp parallel num_threads(threads > 0 ? threads : omp_threads())
-  {
-    std::vector<dd> in(inputs.size()), out(formulas.size());
-#pragma omp for schedule(static)
-    for (std::ptrdiff_t p = 0; p < static_cast<std::ptrdiff_t>(size); ++p) {
-      const auto at = static_cast<std::size_t>(p);
-      std::size_t rest = at;
-      for (std::size_t d = dimensions; d-- > 0;) {
-        in[d] = axes[d][rest % axes[d].size()];
-        rest /= axes[d].size();
-      }
-      for (std::size_t k = 0; k < fields.size(); ++k) in[dimensions + k] = (*fields[k])[at];
-      if (!forcing.empty()) in.back() = forcing[at];
-      program(in, out);
-      for (std::size_t k = 0; k < out.size(); ++k) values[k][at] = out[k].hi;
-    }
-  }
+  parallel_blocks(static_cast<std::ptrdiff_t>(size), 1024, threads,
+                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                    std::vector<dd> in(inputs.size()), out(formulas.size());
+                    for (std::ptrdiff_t p = begin; p < end; ++p) {
+                      const auto at = static_cast<std::size_t>(p);
+                      std::size_t rest = at;
+                      for (std::size_t d = dimensions; d-- > 0;) {
+                        in[d] = axes[d][rest % axes[d].size()];
+                        rest /= axes[d].size();
+                      }
+                      for (std::size_t k = 0; k < fields.size(); ++k) {
+                        in[dimensions + k] = (*fields[k])[at];
+                      }
+                      if (!forcing.empty()) in.back() = forcing[at];
+                      program(in, out);
+                      for (std::size_t k = 0; k < out.size(); ++k) values[k][at] = out[k].hi;
+                    }
+                  });
   Residual residual{std::move(values[0]), 0};
   for (std::size_t k = 1; k <= parts; ++k) {
     const double rms = size_of_values(values[k]).rms;
@@ -274,7 +277,8 @@ std::string cpu_model() {
   for (std::string line; std::getline(in, line);) {
     if (line.rfind("model name", 0) != 0) continue;
     const std::size_t colon = line.find(':');
-    if (colon != std::string::npos && colon + 2 <= line.size()) return escape_text(line.substr(colon + 2));
+    if (colon != std::string::npos && colon + 2 <= line.size())
+      return escape_text(line.substr(colon + 2));
   }
   return "unknown";
 }
@@ -346,11 +350,11 @@ void check_output(const PdeFile& file) {
   const double bytes =
       points * 8 * (static_cast<double>(file.output.fields.size() + 2 * derivatives) + 8);
   if (!(bytes <= static_cast<double>(file.options.memory_limit))) {
-    throw DomainError("check_output", "points", short_text(points, 6) + " in all",
-                      "fewer: they need " + short_text(bytes / double{1 << 30}, 3) +
-                          " GiB and the limit is " +
-                          short_text(static_cast<double>(file.options.memory_limit) / double{1 << 30}, 3) +
-                          " GiB");
+    throw DomainError(
+        "check_output", "points", short_text(points, 6) + " in all",
+        "fewer: they need " + short_text(bytes / double{1 << 30}, 3) + " GiB and the limit is " +
+            short_text(static_cast<double>(file.options.memory_limit) / double{1 << 30}, 3) +
+            " GiB");
   }
   for (const std::string& format : file.output.formats) {
     constexpr std::array<std::string_view, 4> known = {"npy", "vti", "csv", "h5"};
@@ -360,7 +364,10 @@ void check_output(const PdeFile& file) {
                     std::string_view(format), "another one: this build has no HDF5");
   }
   detail::require(!file.output.fields.empty() && file.output.fields[0].name == "u", "check_output",
-                  "fields", file.output.fields.empty() ? std::string_view("none") : std::string_view(file.output.fields[0].name), "u first");
+                  "fields",
+                  file.output.fields.empty() ? std::string_view("none")
+                                             : std::string_view(file.output.fields[0].name),
+                  "u first");
   const GridSamples* samples = samples_of(problem);
   const bool elsewhere = samples && !same_grid(samples->axes, output_axes(file));
   for (const OutputField& field : file.output.fields) {
@@ -369,12 +376,14 @@ void check_output(const PdeFile& file) {
                     "fields", name, "left out: the exact solution is not known");
     detail::require(field.kind != FieldKind::forcing || uses_forcing(problem), "check_output",
                     "fields", name, "left out: the equation has no forcing");
-    detail::require(!elsewhere || (field.kind != FieldKind::residual && field.kind != FieldKind::forcing),
-                    "check_output", "fields", name,
-                    "left out: the forcing is known on the points of its array only, and those are "
-                    "not the output points");
-    detail::require(field.kind != FieldKind::derivative || field.orders.size() == problem.axes.size(),
-                    "check_output", "fields", name, "a derivative along the axes of the domain");
+    detail::require(
+        !elsewhere || (field.kind != FieldKind::residual && field.kind != FieldKind::forcing),
+        "check_output", "fields", name,
+        "left out: the forcing is known on the points of its array only, and those are "
+        "not the output points");
+    detail::require(
+        field.kind != FieldKind::derivative || field.orders.size() == problem.axes.size(),
+        "check_output", "fields", name, "a derivative along the axes of the domain");
   }
 }
 
@@ -404,8 +413,8 @@ Output evaluate(const PdeFile& file, const Sampler& sample) {
   output.residual_axes = samples ? samples->axes : output.axes;
   Derivatives at_samples(sample, output.residual_axes);
   const bool same = same_grid(output.residual_axes, output.axes);
-  Residual residual =
-      residual_on(problem, output.residual_axes, same ? derivatives : at_samples, file.options.threads);
+  Residual residual = residual_on(problem, output.residual_axes, same ? derivatives : at_samples,
+                                  file.options.threads);
   output.residual = norms_of(residual.values, residual.scale);
   output.residual_values = std::move(residual.values);
 
@@ -434,7 +443,8 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
                         const Run& run, std::span<const std::string> files) {
   Json json = {{"schema", 1}, {"command", run.command}};
   const Options& options = file.options;
-  constexpr std::array<std::string_view, 4> kernels = {"gaussian", "student-t", "matern", "periodic"};
+  constexpr std::array<std::string_view, 4> kernels = {"gaussian", "student-t", "matern",
+                                                       "periodic"};
   constexpr std::array<std::string_view, 3> nodes = {"gauss", "chebyshev", "uniform"};
   constexpr std::array<std::string_view, 3> methods = {"auto", "galerkin", "collocation"};
   json["options"] = {
@@ -462,12 +472,13 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
     const AxisInfo& axis = solution.axes[d];
     Json bands = Json::array();
     for (const Band& band : axis.bands) bands.push_back({number(band.lower), number(band.upper)});
-    result["axes"].push_back({{"name", d < file.problem.axes.size() ? file.problem.axes[d].name : ""},
-                              {"modes", axis.modes},
-                              {"features", axis.features},
-                              {"nodes", axis.nodes},
-                              {"smallest_pivot", number(axis.smallest_pivot)},
-                              {"bands", bands}});
+    result["axes"].push_back(
+        {{"name", d < file.problem.axes.size() ? file.problem.axes[d].name : ""},
+         {"modes", axis.modes},
+         {"features", axis.features},
+         {"nodes", axis.nodes},
+         {"smallest_pivot", number(axis.smallest_pivot)},
+         {"bands", bands}});
   }
   result["condition"] = number(solution.condition);
   result["residual"] = number(solution.residual);
@@ -490,12 +501,14 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   for (const std::string& name : files) result["files"].push_back(name);
 
   const Info machine = info();
-  json["environment"] = {{"version", machine.version},
-                         {"compiler", machine.compiler},
-                         {"build", machine.build},
-                         {"instruction_set", machine.instruction_sets.empty() ? "baseline" : machine.instruction_sets[0]},
-                         {"cpu", cpu_model()},
-                         {"threads", options.threads > 0 ? options.threads : machine.threads}};
+  json["environment"] = {
+      {"version", machine.version},
+      {"compiler", machine.compiler},
+      {"build", machine.build},
+      {"instruction_set",
+       machine.instruction_sets.empty() ? "baseline" : machine.instruction_sets[0]},
+      {"cpu", cpu_model()},
+      {"threads", options.threads > 0 ? options.threads : machine.threads}};
   if (!run.date.empty()) json["environment"]["date"] = run.date;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
@@ -510,7 +523,8 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   if (output.error) {
     picture.facts.push_back("relative L2 error " + short_text(output.error->relative_l2, 3));
   } else {
-    picture.facts.push_back("estimated relative L2 error " + short_text(solution.error_estimate, 2));
+    picture.facts.push_back("estimated relative L2 error " +
+                            short_text(solution.error_estimate, 2));
   }
   picture.facts.push_back("residual " + short_text(solution.residual, 3));
   std::string modes;
@@ -521,7 +535,8 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   picture.facts.push_back(seconds_text(run.seconds));
   if (!report.ok()) {
     picture.alarm = "Not converged: " + std::string(to_string(report.status)) + ", residual " +
-                    short_text(report.residual, 3) + ", tolerance " + short_text(report.tolerance, 3);
+                    short_text(report.residual, 3) + ", tolerance " +
+                    short_text(report.tolerance, 3);
   }
   for (std::size_t d = 0; d < file.problem.axes.size(); ++d) {
     const Axis& axis = file.problem.axes[d];
@@ -530,13 +545,15 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
     out.lower = axis.lower.hi;
     out.upper = axis.upper.hi;
     if (d < solution.axes.size()) {
-      for (const Band& band : solution.axes[d].bands) out.bands.emplace_back(band.lower, band.upper);
+      for (const Band& band : solution.axes[d].bands)
+        out.bands.emplace_back(band.lower, band.upper);
       out.frequency = solution.axes[d].spectrum_frequency;
       out.amplitude = solution.axes[d].spectrum;
     }
     picture.axes.push_back(std::move(out));
   }
-  picture.sample = [&sample, dimensions = output.axes.size()](std::span<const std::vector<double>> axes) {
+  picture.sample = [&sample,
+                    dimensions = output.axes.size()](std::span<const std::vector<double>> axes) {
     return sample(axes, std::vector<int>(dimensions, 0));
   };
   if (output.error) {
@@ -660,8 +677,9 @@ std::string write_output(OutputFolder& folder, const PdeFile& file, const Soluti
   if (wants(file, "csv")) folder.write(name + ".csv", csv_text(table_of(file, output)));
   if (wants(file, "h5")) write_hdf5(folder.stage(name + ".h5"), names, output.axes, output.fields);
   folder.write("picture.svg", draw_svg(picture_of(file, solution, output, sample, run)));
-  folder.stage("report.json");  // it lists itself
-  std::string report = report_json(file, solution, output, run, folder.names());
+  std::vector<std::string> files = folder.names();
+  files.emplace_back("report.json");
+  std::string report = report_json(file, solution, output, run, files);
   folder.write("report.json", report);
   return report;
 }

@@ -5,6 +5,7 @@
 #include "detail/png.hpp"
 #include "detail/require.hpp"
 #include "halfulp/pde_output.hpp"
+#include "halfulp/text.hpp"
 
 namespace halfulp::gp_pde {
 namespace {
@@ -33,7 +34,8 @@ std::vector<double> first_fastest(std::span<const double> values,
   std::vector<double> out(values.size());
   for (std::size_t i = 0; i < n0; ++i)
     for (std::size_t j = 0; j < n1; ++j)
-      for (std::size_t k = 0; k < n2; ++k) out[i + n0 * (j + n1 * k)] = values[(i * n1 + j) * n2 + k];
+      for (std::size_t k = 0; k < n2; ++k)
+        out[i + n0 * (j + n1 * k)] = values[(i * n1 + j) * n2 + k];
   return out;
 }
 

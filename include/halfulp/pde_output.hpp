@@ -57,14 +57,14 @@ struct Output {
   std::vector<std::vector<double>> axes;  ///< uniform, ends included; the doubles that are written
   std::vector<Field> fields;              ///< in the order of the file, u first
 
-  /// u - exact in double-double, from the doubles of u at the doubles of the axes; scale is the norm
-  /// of exact. Nothing if the exact solution is not known.
+  /// u - exact in double-double, from the doubles of u at the doubles of the axes; scale is the
+  /// norm of exact. Nothing if the exact solution is not known.
   std::optional<Norms> error;
   std::vector<double> error_values;
 
-  /// The equation's left side, evaluated in double-double from the solution's derivatives in double;
-  /// scale is the largest norm of one of the equation's terms or of what has no u in it. On the
-  /// output grid, or, for a forcing known by samples, on the grid of the samples.
+  /// The equation's left side, evaluated in double-double from the solution's derivatives in
+  /// double; scale is the largest norm of one of the equation's terms or of what has no u in it. On
+  /// the output grid, or, for a forcing known by samples, on the grid of the samples.
   Norms residual;
   std::vector<std::vector<double>> residual_axes;
   std::vector<double> residual_values;
@@ -95,8 +95,8 @@ struct Run {
                                       std::span<const std::string> files);
 
 /// picture.svg: error if the exact solution is known, residual otherwise.
-[[nodiscard]] Picture picture_of(const PdeFile& file, const Solution& solution, const Output& output,
-                                 const Sampler& sample, const Run& run);
+[[nodiscard]] Picture picture_of(const PdeFile& file, const Solution& solution,
+                                 const Output& output, const Sampler& sample, const Run& run);
 
 /// A folder that gets all of its files or none. Files are staged beside it (or inside, where it
 /// exists) and moved into place by commit(); without commit() the destructor leaves no trace.
