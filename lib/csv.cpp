@@ -190,7 +190,10 @@ std::vector<std::string> header_names(const Reader& reader, const std::vector<Ce
 }
 
 std::string quoted_name(const std::string& name, bool always) {
-  const bool plain = !always && name.find_first_of("\t;,\"#") == std::string::npos &&
+  // The byte order marks of UTF-8 and UTF-16 begin with EF, FE and FF: at the start of the file
+  // such a name would be taken for one.
+  const bool plain = !always && static_cast<unsigned char>(name.front()) < 0xEF &&
+                     name.find_first_of("\t;,\"#") == std::string::npos &&
                      !is_blank(name.front()) && !is_blank(name.back());
   if (plain) return name;
   std::string out = "\"";

@@ -153,6 +153,9 @@ TEST_CASE("tables come back with the same bits", "[csv]") {
   CHECK(csv_text({{"x"}, {{12}}}, {.hex = true}) == "x\n0x1.8p+3\n");
   CHECK(csv_text({{"1", "2"}, {{}, {}}}) == "\"1\",\"2\"\n");
   CHECK(csv_text({{"1", "b"}, {{}, {}}}) == "1,b\n");
+  // found by the fuzzer: names that begin like a byte order mark
+  for (const char* name : {"\xEF\xBB\xBFx", "\xFF\xFEx", "\xFE\xFF"})
+    CHECK(parse(csv_text({{name}, {{}}})).names == Names{name});
 }
 
 TEST_CASE("tables that cannot be written are refused", "[csv]") {
