@@ -8,7 +8,7 @@ int main() {
   gp_pde::Problem problem;
   problem.axes = {{"x", 0, 1}, {"y", 0, 1}};
   problem.equation = parse_expression("u_xx + u_yy - f", {"u_xx", "u_yy", "f"});
-  problem.forcing = parse_expression("sin(60*x)*exp(y)", {"x", "y"});
+  problem.forcing = parse_expression("sin(20*pi*x)*exp(y)", {"x", "y"});
   const gp_pde::Side wall{.kind = gp_pde::SideKind::dirichlet, .g = 0.0};
   problem.sides = {{wall, wall}, {wall, wall}};
   const gp_pde::Solution u = gp_pde::solve(problem);
