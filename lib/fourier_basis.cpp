@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
 
 #include "halfulp/kernel/dd_math.hpp"
 
@@ -35,34 +35,31 @@ double root_density(double w, std::span<const gp_pde::Band> bands, double fallof
 
 FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> bands,
                            const BasisOptions& options)
-    : lower_(lower), upper_(upper), centre_((lower + upper) * 0.5), threads_(options.threads) {
+    : centre_((lower + upper) * 0.5), threads_(options.threads) {
   const dd length = upper - lower;
   const dd two_pi = kernel::pi() * 2.0;
-  const dd h = options.periodic ? two_pi / length : two_pi / (length * options.extension);
-  const double falloff = options.margin * 2 * 3.141592653589793 / length.hi;
+  step_ = options.periodic ? two_pi / length : two_pi / (length * options.extension);
+  const double falloff = options.margin * two_pi.hi / length.hi;
   double top = 0;
   for (const auto& band : bands) top = std::max(top, band.upper);
-  top += falloff;
 
-  std::vector<dd> frequency;
-  std::vector<double> weight;
-  const auto count = static_cast<std::ptrdiff_t>(top / h.hi) + 1;
+  Half all;
+  const auto count = static_cast<std::ptrdiff_t>((top + falloff) / step_.hi) + 1;
   for (std::ptrdiff_t j = 0; j <= count; ++j) {
-    const dd w = h * static_cast<double>(j);
-    const double s = root_density(w.hi, bands, falloff, options.kernel);
+    const double s =
+        root_density(step_.hi * static_cast<double>(j), bands, falloff, options.kernel);
     if (s > 0) {
-      frequency.push_back(w);
-      weight.push_back(s);
-      largest_frequency_ = w.hi;
+      all.index.push_back(j);
+      all.weight.push_back(s);
     }
   }
-  const auto n = static_cast<std::ptrdiff_t>(frequency.size());
-  features_ = 2 * n - (frequency.front().hi == 0 ? 1 : 0);
+  const bool has_constant = all.index.front() == 0;
+  features_ = 2 * static_cast<std::ptrdiff_t>(all.index.size()) - (has_constant ? 1 : 0);
 
   // Products of two modes have frequencies to 2 w_max: the rule is exact to rounding from
   // w_max L / 2 nodes on, plus a constant number for the last digits.
-  std::ptrdiff_t m = options.nodes;
-  if (m == 0) m = static_cast<std::ptrdiff_t>(0.55 * largest_frequency_ * length.hi) + 80;
+  const double largest = step_.hi * static_cast<double>(all.index.back());
+  auto m = static_cast<std::ptrdiff_t>(0.55 * largest * length.hi) + 80;
   m += m % 2;
   std::vector<dd> half_nodes, half_weights;
   gauss_legendre_half(m, half_nodes, half_weights, threads_);
@@ -80,65 +77,125 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
     weights_[half + i] = weights_[half - 1 - i] = w;
   }
 
-  for (const bool odd : {false, true}) {
-    Half all;
-    all.frequency = frequency;
-    all.weight = weight;
-    if (odd && frequency.front().hi == 0) {
-      all.frequency.erase(all.frequency.begin());
-      all.weight.erase(all.weight.begin());
+  PivotedQr factored[2];
+  // The halves are independent, so that two threads share them without waiting for each other.
+#pragma omp parallel for schedule(static) num_threads(2) if (threads_ > 1)
+  for (int odd = 0; odd < 2; ++odd) {
+    Half candidates = all;
+    if (odd == 1 && has_constant) {
+      candidates.index.erase(candidates.index.begin());
+      candidates.weight.erase(candidates.weight.begin());
     }
-    DdMatrix a = features_at(shifted, all, odd, 0);
-    for (std::ptrdiff_t j = 0; j < a.cols(); ++j)
+    const auto n = static_cast<std::ptrdiff_t>(candidates.index.size());
+    DdMatrix a(half, n);
+    fill(shifted, candidates, odd == 1, 0, a, 0);
+    for (std::ptrdiff_t j = 0; j < n; ++j)
       for (std::ptrdiff_t i = 0; i < half; ++i) a.set(i, j, a(i, j) * root_weight[i]);
-    const PivotedQr f = pivoted_qr(std::move(a), options.tolerance, options.max_modes / 2,
-                                   DdMatrix(half, 0), threads_);
-    Half& kept = odd ? odd_ : even_;
-    kept.rank = f.rank;
-    kept.r = f.r;
-    for (const std::ptrdiff_t p : f.pivots) {
-      kept.frequency.push_back(all.frequency[p]);
-      kept.weight.push_back(all.weight[p]);
+    factored[odd] =
+        pivoted_qr(std::move(a), options.tolerance, options.max_modes / 2, DdMatrix(half, 0), 1);
+    Half& kept = odd == 1 ? odd_ : even_;
+    kept.rank = factored[odd].rank;
+    kept.r = std::move(factored[odd].r);
+    for (const std::ptrdiff_t p : factored[odd].pivots) {
+      kept.index.push_back(candidates.index[p]);
+      kept.weight.push_back(candidates.weight[p]);
     }
-    smallest_pivot_ = std::min(smallest_pivot_, f.smallest_pivot);
+  }
+  smallest_pivot_ = std::min(factored[0].smallest_pivot, factored[1].smallest_pivot);
+
+  at_nodes_ = DdMatrix(m, size());
+  for (int odd = 0; odd < 2; ++odd) {
+    const DdMatrix& q = factored[odd].q;
+    const std::ptrdiff_t column = odd == 1 ? even_.rank : 0;
+    for (std::ptrdiff_t j = 0; j < q.cols(); ++j)
+      for (std::ptrdiff_t i = 0; i < half; ++i) {
+        const dd value = q(i, j) / root_weight[i];
+        at_nodes_.set(half + i, column + j, value);
+        at_nodes_.set(half - 1 - i, column + j, odd == 1 ? -value : value);
+      }
   }
 }
 
-DdMatrix FourierBasis::features_at(std::span<const dd> shifted, const Half& half, bool odd,
-                                   int order) const {
+void FourierBasis::fill(std::span<const dd> shifted, const Half& half, bool odd, int order,
+                        DdMatrix& out, std::ptrdiff_t first_column) const {
   const auto m = static_cast<std::ptrdiff_t>(shifted.size());
-  const auto n = static_cast<std::ptrdiff_t>(half.frequency.size());
-  DdMatrix a(m, n);
+  const auto n = static_cast<std::ptrdiff_t>(half.index.size());
   // d^k cos = cos, -sin, -cos, sin; d^k sin = sin, cos, -sin, -cos, times w^k.
   const bool sine = odd != (order % 2 != 0);
   const int sign = odd ? (order % 4 < 2 ? 1 : -1) : (order % 4 == 0 || order % 4 == 3 ? 1 : -1);
-#pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1 && m * n > 50'000)
+  // In increasing frequency, one frequency follows from the last by a rotation; every so often the
+  // angle is computed afresh, which keeps the error to a few dozen u^2.
+  std::vector<std::ptrdiff_t> sorted(n);
+  std::iota(sorted.begin(), sorted.end(), 0);
+  std::sort(sorted.begin(), sorted.end(),
+            [&](auto a, auto b) { return half.index[a] < half.index[b]; });
+  std::vector<dd> factor(n);
   for (std::ptrdiff_t j = 0; j < n; ++j) {
-    dd factor = half.weight[j] * sign;
-    for (int k = 0; k < order; ++k) factor *= half.frequency[j];
-    for (std::ptrdiff_t i = 0; i < m; ++i) {
-      const dd angle = half.frequency[j] * shifted[i];
-      a.set(i, j, factor * (sine ? sin(angle) : cos(angle)));
+    factor[j] = half.weight[j] * sign;
+    for (int k = 0; k < order; ++k) factor[j] *= step_ * static_cast<double>(half.index[j]);
+  }
+  constexpr std::ptrdiff_t refresh = 16;
+  for (std::ptrdiff_t i = 0; i < m; ++i) {
+    const dd unit = step_ * shifted[i];
+    dd unit_sin, unit_cos, s, c;
+    sincos(unit, unit_sin, unit_cos);
+    std::ptrdiff_t at = -refresh - 1, since = 0;
+    for (const std::ptrdiff_t j : sorted) {
+      const std::ptrdiff_t want = half.index[j];
+      if (want - at > 2 || since + (want - at) > refresh) {
+        sincos(unit * static_cast<double>(want), s, c);
+        at = want;
+        since = 0;
+      }
+      for (; at < want; ++at, ++since) {
+        const dd next = c * unit_cos - s * unit_sin;
+        s = s * unit_cos + c * unit_sin;
+        c = next;
+      }
+      out.set(i, first_column + j, factor[j] * (sine ? s : c));
     }
   }
-  return a;
 }
 
-DdMatrix FourierBasis::evaluate(std::span<const dd> points, int order) const {
-  std::vector<dd> shifted(points.size());
-  for (std::size_t i = 0; i < points.size(); ++i) shifted[i] = points[i] - centre_;
+DdMatrix FourierBasis::features_at(std::span<const dd> points, int order) const {
   const auto m = static_cast<std::ptrdiff_t>(points.size());
-  DdMatrix all(m, size());
+  std::vector<dd> shifted(m);
+  for (std::ptrdiff_t i = 0; i < m; ++i) shifted[i] = points[i] - centre_;
+  DdMatrix out(m, size());
+  fill(shifted, even_, false, order, out, 0);
+  fill(shifted, odd_, true, order, out, even_.rank);
+  return out;
+}
+
+DdMatrix FourierBasis::orthonormalise(DdMatrix features) const {
+  const std::ptrdiff_t m = features.rows();
   std::ptrdiff_t column = 0;
-  for (const bool odd : {false, true}) {
-    const Half& half = odd ? odd_ : even_;
-    if (half.rank == 0) continue;
-    const DdMatrix q = solve_right_upper(features_at(shifted, half, odd, order), half.r, threads_);
-    std::copy_n(q.hi(0), m * half.rank, all.hi(column));
-    std::copy_n(q.lo(0), m * half.rank, all.lo(column));
-    column += half.rank;
+  for (const Half* half : {&even_, &odd_}) {
+    DdMatrix block(m, half->rank);
+    if (half->rank == 0) continue;
+    std::copy_n(features.hi(column), m * half->rank, block.hi(0));
+    std::copy_n(features.lo(column), m * half->rank, block.lo(0));
+    block = solve_right_upper(std::move(block), half->r, threads_);
+    std::copy_n(block.hi(0), m * half->rank, features.hi(column));
+    std::copy_n(block.lo(0), m * half->rank, features.lo(column));
+    column += half->rank;
   }
-  return all;
+  return features;
+}
+
+DdMatrix FourierBasis::to_features(const DdMatrix& coefficients) const {
+  DdMatrix out(coefficients.rows(), coefficients.cols());
+  std::ptrdiff_t first = 0;
+  for (const Half* half : {&even_, &odd_}) {
+    DdMatrix block(half->rank, coefficients.cols());
+    for (std::ptrdiff_t j = 0; j < block.cols(); ++j)
+      for (std::ptrdiff_t i = 0; i < half->rank; ++i) block.set(i, j, coefficients(first + i, j));
+    block = solve_upper(half->r, std::move(block));
+    for (std::ptrdiff_t j = 0; j < block.cols(); ++j)
+      for (std::ptrdiff_t i = 0; i < half->rank; ++i) out.set(first + i, j, block(i, j));
+    first += half->rank;
+  }
+  return out;
 }
 
 }  // namespace halfulp::detail

@@ -9,23 +9,25 @@
 
 namespace halfulp::detail {
 
-/// How a spectral density is turned into features.
+/// How a spectral density is turned into a basis.
 struct BasisOptions {
   gp_pde::KernelType kernel = gp_pde::KernelType::gaussian;
-  double extension = 2.0;    ///< T: frequencies are multiples of 2 pi / (T L)
-  double margin = 14.0;      ///< falloff outside a band, in units of 2 pi / L
-  double tolerance = 1e-16;  ///< of the rank-revealing factorisation
-  double shrink = 1.0;
-  std::ptrdiff_t max_modes = 1200;
-  std::ptrdiff_t nodes = 0;  ///< quadrature nodes; 0: enough for products of two modes
-  bool periodic = false;
+  /// T: frequencies are multiples of 2 pi / (T L), so that nothing forces L-periodicity.
+  double extension = 2.0;
+  /// Where the density has fallen to zero outside a band, in units of 2 pi / L.
+  double margin = 12.0;
+  double tolerance = 1e-17;  ///< of the rank-revealing factorisation
+  std::ptrdiff_t max_modes = 640;
+  bool periodic = false;  ///< T = 1: the harmonics of the axis themselves
   int threads = 1;
 };
 
 /// Square root of a spectral-mixture prior on one axis: weighted Fourier features
-/// sqrt(S(w_j)) cos(w_j s), sqrt(S(w_j)) sin(w_j s), s = x - centre, orthonormalised in L2(lower,
-/// upper) by a rank-revealing factorisation in double-double. Cosines are even and sines odd about
-/// the centre, so the two halves are orthogonal and are factored apart on half the nodes.
+/// sqrt(S(w_j)) cos(w_j s) and sqrt(S(w_j)) sin(w_j s), s = x - centre, of which a rank-revealing
+/// factorisation in double-double selects and orthonormalises, in L2(lower, upper), as many as
+/// carry weight above the tolerance. Cosines are even and sines odd about the centre: the two
+/// halves are orthogonal and are factored apart, on half of the nodes.
+/// @source  Adcock, Huybrechs (2019), Frames and numerical approximation, SIAM Review 61, 443-473
 class FourierBasis {
  public:
   FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> bands,
@@ -34,28 +36,41 @@ class FourierBasis {
   [[nodiscard]] std::ptrdiff_t size() const { return even_.rank + odd_.rank; }
   [[nodiscard]] std::ptrdiff_t features() const { return features_; }
   [[nodiscard]] double smallest_pivot() const { return smallest_pivot_; }
-  [[nodiscard]] double largest_frequency() const { return largest_frequency_; }
-  /// Gauss-Legendre nodes on [lower, upper] (increasing) and their weights.
+  /// Gauss-Legendre nodes on [lower, upper] (increasing) and their weights: enough for products of
+  /// two modes.
   [[nodiscard]] const std::vector<dd>& nodes() const { return nodes_; }
   [[nodiscard]] const std::vector<dd>& weights() const { return weights_; }
-  /// points x size(): derivative of the given order of every basis function.
-  [[nodiscard]] DdMatrix evaluate(std::span<const dd> points, int order) const;
+  /// Basis functions at the nodes, nodes x size().
+  [[nodiscard]] const DdMatrix& at_nodes() const { return at_nodes_; }
+
+  /// points x size(): derivative of the given order of the selected features (not orthonormal).
+  [[nodiscard]] DdMatrix features_at(std::span<const dd> points, int order) const;
+  /// Features -> basis: multiplies by R^-1 from the right.
+  [[nodiscard]] DdMatrix orthonormalise(DdMatrix features) const;
+  /// points x size(): derivative of the given order of the basis functions.
+  [[nodiscard]] DdMatrix evaluate(std::span<const dd> points, int order) const {
+    return orthonormalise(features_at(points, order));
+  }
+  /// Coefficients in the basis -> coefficients of the features, column by column: R^-1 c.
+  /// Evaluating a field then needs no triangular solve a point.
+  [[nodiscard]] DdMatrix to_features(const DdMatrix& coefficients) const;
 
  private:
   struct Half {
-    std::vector<dd> frequency;  ///< of the pivots
+    std::vector<std::ptrdiff_t> index;  ///< of the frequencies, multiples of step_
     std::vector<double> weight;
     DdMatrix r;
     std::ptrdiff_t rank = 0;
   };
-  [[nodiscard]] DdMatrix features_at(std::span<const dd> shifted, const Half& half, bool odd,
-                                     int order) const;
-  dd lower_, upper_, centre_;
+  void fill(std::span<const dd> shifted, const Half& half, bool odd, int order, DdMatrix& out,
+            std::ptrdiff_t first_column) const;
+  dd centre_, step_;
   int threads_;
   Half even_, odd_;
   std::ptrdiff_t features_ = 0;
-  double smallest_pivot_ = 1, largest_frequency_ = 0;
+  double smallest_pivot_ = 1;
   std::vector<dd> nodes_, weights_;
+  DdMatrix at_nodes_;
 };
 
 }  // namespace halfulp::detail

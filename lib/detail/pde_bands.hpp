@@ -1,0 +1,28 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "detail/pde_problem.hpp"
+
+namespace halfulp::gp_pde::detail {
+
+/// What the data of a problem contain along one axis.
+struct Spectrum {
+  double bin = 0;                 ///< frequency of one entry of `amplitude`, 2 pi / L
+  std::vector<double> amplitude;  ///< largest 1
+  std::vector<Band> bands;        ///< without the low band, which is always added
+  bool resolved = true;           ///< the spectrum ends below the sampling's limit
+};
+
+/// Amplitude spectrum along axis k: the largest over a few lines, of forcing and boundary data,
+/// each relative to its own size.
+[[nodiscard]] Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k);
+
+/// Frequencies of solutions of the homogeneous equation along axis k: roots r = alpha + i nu of the
+/// symbol for every frequency w of the other axis' bands. Decaying solutions need a band in
+/// proportion to alpha.
+[[nodiscard]] std::vector<Band> symbol_bands(const Checked& c, Size k,
+                                             std::span<const Band> other_bands);
+
+}  // namespace halfulp::gp_pde::detail

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "detail/fourier_basis.hpp"
+#include "detail/pde_problem.hpp"
+#include "detail/sylvester.hpp"
+
+namespace halfulp::gp_pde::detail {
+
+/// A solution of the homogeneous equation with constant coefficients in one dimension, Re or Im of
+/// exp(z (x - origin)). Where it decays within a small part of the axis it is a function of its
+/// own: no band of frequencies has to imitate a boundary layer.
+struct Exponential {
+  dd rate = 0.0, frequency = 0.0;  ///< z = rate + i frequency
+  dd origin = 0.0;                 ///< the end where it is largest
+  bool imaginary = false;
+  /// Derivative of the given order at x.
+  [[nodiscard]] dd operator()(dd x, int order) const;
+};
+
+/// A field in the bases of its axes.
+struct Field {
+  std::vector<std::shared_ptr<const la::FourierBasis>> basis;
+  la::DdMatrix features;  ///< coefficients of the features: rows first axis, columns second
+  std::vector<Exponential> exponentials;  ///< one dimension only
+  Points exponential_coefficients;
+  dd shift = 0.0;  ///< the free constant of a pure Neumann or periodic problem
+  int threads = 1;
+
+  /// Values of a derivative on a tensor grid, rows along the first axis.
+  [[nodiscard]] la::DdMatrix values(std::span<const Points> points,
+                                    std::span<const int> orders) const;
+};
+
+/// Basis, operator and factorisation for one choice of bands.
+///
+/// One dimension: the equation at the nodes and the conditions at the ends, as one weighted
+/// least-squares problem in double-double, factored with column pivoting.
+/// Two dimensions: Galerkin in the tensor basis with the sides in weak form, A X + X B^T (+ mixed).
+class Discretisation {
+ public:
+  struct Choice {
+    double margin = 12;
+    Size most_modes = 640;
+  };
+  Discretisation() = default;
+  Discretisation(const Checked& c, std::vector<std::vector<Band>> bands, const RightHandSide& rhs,
+                 const Choice& choice, Timings& timings);
+
+  [[nodiscard]] Field solve(const Checked& c, const RightHandSide& rhs, Timings& timings) const;
+
+  std::vector<std::vector<Band>> bands;  ///< as used: merged, with the low band
+  std::vector<std::shared_ptr<const la::FourierBasis>> basis;
+  double condition = 1;
+  double smallest_eigenvalue = 0;  ///< in modulus (smallest pivot in 1-D)
+
+ private:
+  void set_up_line(const Checked& c, const RightHandSide& rhs);
+  void set_up_plane(const Checked& c);
+  [[nodiscard]] la::DdMatrix solve_plane(const Checked& c, const RightHandSide& rhs,
+                                         Timings& timings) const;
+  // One dimension
+  Points rows_, row_weight_;
+  std::vector<int> row_sides_;
+  std::vector<Exponential> exponentials_;
+  la::PivotedQr system_;
+  // Two dimensions
+  std::vector<la::DdMatrix> projector_;  // (W Q)^T: values at nodes -> coefficients
+  std::vector<std::array<la::DdMatrix, 2>>
+      load_;  // [axis][side]: r x 1, multiplies the side's data
+  std::shared_ptr<const la::SylvesterSolver> sylvester_;
+};
+
+/// Adds the time since construction, or since the last call, to a phase.
+class Stopwatch {
+ public:
+  explicit Stopwatch(Timings& timings);
+  void lap(const char* phase);
+
+ private:
+  Timings& timings_;
+  double start_;
+};
+
+}  // namespace halfulp::gp_pde::detail

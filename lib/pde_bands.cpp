@@ -1,0 +1,201 @@
+#include "detail/pde_bands.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+
+#include "detail/spectrum.hpp"
+
+namespace halfulp::gp_pde::detail {
+namespace {
+
+bool equally_spaced(const Points& p) {
+  const double step = ((p.back() - p.front()) / static_cast<double>(p.size() - 1)).hi;
+  for (std::size_t i = 1; i < p.size(); ++i)
+    if (std::fabs((p[i] - p[i - 1]).hi - step) > 1e-9 * step) return false;
+  return true;
+}
+
+}  // namespace
+
+Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
+  constexpr Size lines = 12;
+  constexpr double relative = 3e-15;  // what rounding the samples leaves visible
+  const Size d = c.dimension(), other = 1 - k;
+  Spectrum result;
+  result.bin = two_pi / c.length(k).hi;
+  const dd lower = c.end(k, 0), length = c.length(k);
+  // Lines at golden-ratio positions never coincide with the nodal lines of a product of sines.
+  Points across;
+  if (d == 2) {
+    for (Size i = 0; i < lines; ++i) {
+      const double t = 0.5 + 0.6180339887498949 * static_cast<double>(i + 1);
+      across.push_back(c.end(other, 0) + c.length(other) * (t - std::floor(t)));
+    }
+  }
+  const auto add = [&](std::span<const std::vector<double>> group, double scale) {
+    for (const auto& line : group) {
+      const std::vector<double> a = la::windowed_spectrum(line);
+      if (result.amplitude.size() < a.size()) result.amplitude.resize(a.size(), 0.0);
+      for (std::size_t i = 0; i < a.size(); ++i)
+        result.amplitude[i] = std::max(result.amplitude[i], a[i] / scale);
+    }
+  };
+  const auto largest = [](std::span<const std::vector<double>> group) {
+    double value = 0;
+    for (const auto& line : group)
+      for (const double x : line) value = std::max(value, std::fabs(x));
+    return value;
+  };
+  // Largest amplitude in every bin over all lines of data sampled at n points; returns that of the
+  // highest quarter of the bins.
+  const auto spectrum_of = [&](Size n) {
+    result.amplitude.clear();
+    Points along(n);
+    for (Size i = 0; i < n; ++i)
+      along[i] = lower + length * (dd(static_cast<double>(i)) / static_cast<double>(n));
+    std::vector<std::vector<double>> group;
+    std::vector<Points> grid(d);
+    grid[k] = along;
+    if (d == 2) grid[other] = across;
+    const la::DdMatrix f = rhs.on(grid);
+    const Size count = d == 2 ? lines : 1;
+    for (Size l = 0; l < count; ++l) {
+      std::vector<double> line(n);
+      for (Size i = 0; i < n; ++i) line[i] = k == 0 ? f(i, l).hi : f(l, i).hi;
+      group.push_back(std::move(line));
+    }
+    const double f_scale = largest(group);
+    if (f_scale > 0) add(group, f_scale);
+    if (d == 2)
+      for (int s = 0; s < 2; ++s) {
+        if (!has_data(c.problem.sides[other][s])) continue;
+        const la::DdMatrix g = side_values(c, other, s, along);
+        group.assign(1, std::vector<double>(n));
+        for (Size i = 0; i < n; ++i) group[0][i] = g(i, 0).hi;
+        // Data that are zero up to rounding, such as sin(100*2*pi), carry no band.
+        const double scale = largest(group);
+        if (scale > 1e-25 * std::max(1.0, f_scale)) add(group, scale);
+      }
+    if (result.amplitude.empty()) result.amplitude.assign(2, 0.0);
+    const auto size = result.amplitude.size();
+    double tail = 0;
+    for (std::size_t i = size - size / 4; i < size; ++i) tail = std::max(tail, result.amplitude[i]);
+    return tail;
+  };
+  const auto top_of = [](const std::vector<Band>& bands) {
+    return bands.empty() ? 0.0 : bands.back().upper;
+  };
+  // A frequency beyond the sampling's limit folds back and looks like a lower one; at another rate
+  // it folds back elsewhere. So two rates must agree.
+  constexpr Size most = Size{1} << 16;
+  result.resolved = false;
+  for (Size n = 1024; n <= most && !result.resolved; n *= 4) {
+    if (!(spectrum_of(n + 2 * (n / 7)) <= relative)) continue;
+    const auto other_rate = la::find_bands(result.amplitude, relative, result.bin);
+    if (!(spectrum_of(n) <= relative)) continue;
+    const auto bands = la::find_bands(result.amplitude, relative, result.bin);
+    result.resolved = other_rate.size() == bands.size() &&
+                      std::fabs(top_of(other_rate) - top_of(bands)) <= 3 * result.bin;
+  }
+  result.bands = la::find_bands(result.amplitude, relative, result.bin);
+
+  if (rhs.sampled) {
+    const Points& p = rhs.axes[k];
+    const auto n = static_cast<Size>(p.size());
+    const double span = (p.back() - p.front()).hi;
+    const double nyquist = two_pi / 2 * static_cast<double>(n - 1) / span;
+    // Full coverage is needed to read a spectrum off the samples.
+    const bool whole =
+        span > 0.98 * length.hi * static_cast<double>(n - 1) / static_cast<double>(n);
+    if (equally_spaced(p) && whole) {
+      const double bin = two_pi / (span * static_cast<double>(n) / static_cast<double>(n - 1));
+      const Size count = d == 2 ? rhs.samples.cols() * (k == 0) + rhs.samples.rows() * (k == 1) : 1;
+      std::vector<std::vector<double>> group;
+      const Size stride = std::max<Size>(1, count / 24);
+      for (Size l = 0; l < count; l += stride) {
+        std::vector<double> line(n);
+        for (Size i = 0; i < n; ++i) line[i] = k == 0 ? rhs.samples(i, l).hi : rhs.samples(l, i).hi;
+        group.push_back(std::move(line));
+      }
+      double scale = largest(group);
+      if (scale > 0) {
+        Spectrum own;
+        for (const auto& line : group) {
+          const std::vector<double> a = la::windowed_spectrum(line);
+          own.amplitude.resize(a.size(), 0.0);
+          for (std::size_t i = 0; i < a.size(); ++i)
+            own.amplitude[i] = std::max(own.amplitude[i], a[i] / scale);
+        }
+        // Data of double precision, perhaps computed with rounded arguments.
+        const auto bands = la::find_bands(own.amplitude, 1e-13, bin);
+        result.bands.insert(result.bands.end(), bands.begin(), bands.end());
+        double tail = 0;
+        const auto size = own.amplitude.size();
+        for (std::size_t i = size - size / 16 - 1; i < size; ++i)
+          tail = std::max(tail, own.amplitude[i]);
+        if (tail > 1e-9) result.resolved = false;
+        if (result.amplitude.size() < own.amplitude.size()) {
+          result.amplitude = own.amplitude;
+          result.bin = bin;
+        } else {
+          for (std::size_t i = 0; i < own.amplitude.size(); ++i)
+            result.amplitude[i] = std::max(result.amplitude[i], own.amplitude[i]);
+        }
+      }
+    } else {
+      result.bands.push_back({0, 0.5 * nyquist});
+    }
+  }
+  double top = 0;
+  for (const double a : result.amplitude) top = std::max(top, a);
+  if (top > 0)
+    for (double& a : result.amplitude) a /= top;
+  result.bands = la::merge_bands(result.bands, 2 * result.bin);
+  return result;
+}
+
+std::vector<Band> symbol_bands(const Checked& c, Size k, std::span<const Band> other_bands) {
+  std::vector<Band> bands;
+  const double length = c.length(k).hi;
+  const auto add = [&](std::complex<double> root) {
+    if (!std::isfinite(root.real()) || !std::isfinite(root.imag())) return;
+    const double nu = std::fabs(root.imag()), alpha = std::fabs(root.real());
+    const double width = alpha * length > 12 ? 4 * alpha : 0;
+    bands.push_back({std::max(0.0, nu - width), nu + width});
+  };
+  const auto roots = [&](std::complex<double> a, std::complex<double> b, std::complex<double> e) {
+    if (std::abs(a) == 0) {
+      if (std::abs(b) > 0) add(-e / b);
+      return;
+    }
+    const auto s = std::sqrt(b * b - 4.0 * a * e);
+    add((-b + s) / (2.0 * a));
+    add((-b - s) / (2.0 * a));
+  };
+  if (c.dimension() == 1) {
+    const Program<double> coefficients(
+        std::vector<Expression>{coefficient(c.op, {2}), coefficient(c.op, {1}),
+                                coefficient(c.op, {0})},
+        c.names);
+    for (int i = 0; i <= 16; ++i) {
+      const double x = c.end(0, 0).hi + length * i / 16.0;
+      double v[3];
+      coefficients(std::span<const double>(&x, 1), std::span<double>(v, 3));
+      roots(v[0], v[1], v[2]);
+    }
+  } else {
+    const Size other = 1 - k;
+    using namespace std::complex_literals;
+    for (const Band& band : other_bands)
+      for (int i = 0; i <= 16; ++i) {
+        const double w = band.lower + (band.upper - band.lower) * i / 16.0;
+        const std::complex<double> iw = 1i * w;
+        roots(c.axis[k].second.hi, c.axis[k].first.hi + c.mixed.hi * iw,
+              c.axis[other].second.hi * iw * iw + c.axis[other].first.hi * iw + c.reaction.hi);
+      }
+  }
+  return bands;
+}
+
+}  // namespace halfulp::gp_pde::detail

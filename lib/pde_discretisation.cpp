@@ -1,0 +1,373 @@
+#include "detail/pde_discretisation.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "detail/spectrum.hpp"
+#include "halfulp/kernel/dd_math.hpp"
+
+namespace halfulp::gp_pde::detail {
+namespace {
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+la::DdMatrix row(const la::FourierBasis& basis, dd point, int order) {
+  const Points p{point};
+  return basis.evaluate(p, order);
+}
+
+// C += factor * a^T b for 1 x r rows a and b.
+void add_outer(la::DdMatrix& c, dd factor, const la::DdMatrix& a, const la::DdMatrix& b) {
+  for (Size j = 0; j < c.cols(); ++j)
+    for (Size i = 0; i < c.rows(); ++i) c.set(i, j, c(i, j) + factor * a(0, i) * b(0, j));
+}
+
+// Galerkin matrix of one axis, a u'' + c u', with its sides in weak form: Nitsche (1971) for
+// prescribed u, natural conditions for the others, upwind for convection.
+la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis,
+                         std::array<la::DdMatrix, 2>& load) {
+  const AxisOperator& axis = c.axis[k];
+  const Size r = basis.size();
+  const la::DdMatrix dq = basis.evaluate(basis.nodes(), 1);
+  const la::DdMatrix w_dq = scale_rows(dq, basis.weights());
+  la::DdMatrix a(r, r);
+  if (axis.has_second)
+    a = add_scaled(std::move(a), -axis.second, la::multiply_transposed(dq, w_dq, c.threads));
+  // Symmetric to the last bit, so that the factorisation sees it.
+  for (Size j = 0; j < r; ++j)
+    for (Size i = 0; i < j; ++i) a.set(i, j, a(j, i));
+  for (int s = 0; s < 2; ++s) {
+    const Side& side = c.problem.sides[k][s];
+    load[s] = la::DdMatrix(r, 1);
+    if (!has_data(side)) continue;
+    const double n = s == 0 ? -1 : 1;
+    const la::DdMatrix b = row(basis, c.end(k, s), 0);
+    la::DdMatrix db = row(basis, c.end(k, s), 1);
+    la::scale(r, n, db.hi(0), db.lo(0));  // outward derivative
+    if (axis.has_second) {
+      if (side.b == 0) {
+        // Larger than the inverse trace constant, which sum_i q_i(end)^2 bounds on this space.
+        const la::DdMatrix column = la::transpose(b);
+        const dd tau = 8.0 * la::dot(r, column.hi(0), column.lo(0), column.hi(0), column.lo(0));
+        for (Size j = 0; j < r; ++j)
+          for (Size i = 0; i <= j; ++i) {
+            const dd value = b(0, i) * db(0, j) + db(0, i) * b(0, j) - tau * (b(0, i) * b(0, j));
+            a.set(i, j, a(i, j) + axis.second * value);
+            if (i != j) a.set(j, i, a(i, j));
+          }
+        for (Size i = 0; i < r; ++i)
+          load[s].set(i, 0, axis.second * (db(0, i) - tau * b(0, i)) / side.a);
+      } else {
+        const dd robin = dd(side.a) / side.b;
+        for (Size j = 0; j < r; ++j)
+          for (Size i = 0; i <= j; ++i) {
+            a.set(i, j, a(i, j) - axis.second * robin * (b(0, i) * b(0, j)));
+            if (i != j) a.set(j, i, a(i, j));
+          }
+        for (Size i = 0; i < r; ++i) load[s].set(i, 0, -(axis.second / side.b) * b(0, i));
+      }
+    }
+    if (axis.has_first && axis.inflow[s]) {
+      add_outer(a, -axis.first * n, b, b);
+      for (Size i = 0; i < r; ++i)
+        load[s].set(i, 0, load[s](i, 0) - axis.first * n * b(0, i) / side.a);
+    }
+  }
+  if (axis.has_first)
+    a = add_scaled(std::move(a), axis.first,
+                   la::multiply_transposed(basis.at_nodes(), w_dq, c.threads));
+  return a;
+}
+
+// Least-squares projector of values at `points` onto the basis: R^-1 Q^T.
+la::DdMatrix sample_projector(const la::FourierBasis& basis, const Points& points, int threads) {
+  Points weight = trapezoid(points);
+  for (dd& w : weight) w = sqrt(w);
+  const la::DdMatrix a = scale_rows(basis.evaluate(points, 0), weight);
+  const la::PivotedQr f = la::pivoted_qr(a, 1e-13, a.cols(), la::DdMatrix(a.rows(), 0), threads);
+  const la::DdMatrix y = la::solve_upper(f.r, la::transpose(f.q));
+  la::DdMatrix p(basis.size(), static_cast<Size>(points.size()));
+  for (Size i = 0; i < f.rank; ++i)
+    for (Size j = 0; j < p.cols(); ++j) p.set(f.pivots[i], j, y(i, j) * weight[j]);
+  return p;
+}
+
+// Solutions exp(z x) of a u'' + b u' + e u = 0 that change by more than e^12 over the axis; slower
+// ones lie in the low band.
+std::vector<Exponential> fast_exponentials(const Checked& c) {
+  constexpr double fast = 12;
+  std::vector<Exponential> found;
+  if (!c.constant || c.axis[0].periodic) return found;
+  const dd a = c.axis[0].second, b = c.axis[0].first;
+  const Expression reaction = coefficient(c.op, {0});
+  const dd e = reaction.is_zero() ? dd(0.0) : reaction.constant();
+  const auto add = [&](dd rate, dd frequency) {
+    if (!isfinite(rate) || !isfinite(frequency) || std::fabs((rate * c.length(0)).hi) < fast)
+      return;
+    const dd origin = c.end(0, rate.hi > 0 ? 1 : 0);
+    found.push_back({rate, frequency, origin, false});
+    if (frequency.hi != 0) found.push_back({rate, frequency, origin, true});
+  };
+  if (a.hi == 0) {
+    add(-e / b, 0.0);
+    return found;
+  }
+  const dd discriminant = b * b - 4.0 * a * e;
+  if (discriminant.hi < 0) {
+    add(-b / (2.0 * a), sqrt(-discriminant) / (2.0 * a));
+    return found;
+  }
+  // The root without cancellation first, the other from the product of the two.
+  const dd q = -0.5 * (b.hi < 0 ? b - sqrt(discriminant) : b + sqrt(discriminant));
+  if (q.hi == 0) return found;
+  add(q / a, 0.0);
+  if ((e / q - q / a).hi != 0) add(e / q, 0.0);
+  return found;
+}
+
+}  // namespace
+
+Stopwatch::Stopwatch(Timings& timings) : timings_(timings), start_(seconds()) {}
+
+void Stopwatch::lap(const char* phase) {
+  const double now = seconds();
+  const auto it = std::find_if(timings_.begin(), timings_.end(),
+                               [phase](const auto& entry) { return entry.first == phase; });
+  if (it == timings_.end())
+    timings_.emplace_back(phase, now - start_);
+  else
+    it->second += now - start_;
+  start_ = now;
+}
+
+dd Exponential::operator()(dd x, int order) const {
+  const dd s = x - origin, size = exp(rate * s);
+  dd sine, cosine;
+  sincos(frequency * s, sine, cosine);
+  dd re = size * cosine, im = size * sine;
+  for (int k = 0; k < order; ++k) {
+    const dd next = rate * re - frequency * im;
+    im = rate * im + frequency * re;
+    re = next;
+  }
+  return imaginary ? im : re;
+}
+
+la::DdMatrix Field::values(std::span<const Points> points, std::span<const int> orders) const {
+  la::DdMatrix v = la::multiply(basis[0]->features_at(points[0], orders[0]), features, threads);
+  int total = orders[0];
+  if (basis.size() > 1) {
+    v = la::multiply(v, la::transpose(basis[1]->features_at(points[1], orders[1])), threads);
+    total += orders[1];
+  }
+  for (std::size_t e = 0; e < exponentials.size(); ++e)
+    for (Size i = 0; i < v.rows(); ++i)
+      v.set(i, 0, v(i, 0) + exponential_coefficients[e] * exponentials[e](points[0][i], orders[0]));
+  if (total == 0 && shift.hi != 0)
+    for (Size j = 0; j < v.cols(); ++j)
+      for (Size i = 0; i < v.rows(); ++i) v.set(i, j, v(i, j) + shift);
+  return v;
+}
+
+Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> wanted,
+                               const RightHandSide& rhs, const Choice& choice, Timings& timings) {
+  Stopwatch watch(timings);
+  for (Size k = 0; k < c.dimension(); ++k) {
+    la::BasisOptions o;
+    o.kernel = c.options.kernel;
+    o.margin = choice.margin;
+    o.max_modes = choice.most_modes;
+    // Samples determine no more modes than there are samples, with some to spare.
+    if (rhs.sampled)
+      o.max_modes = std::min<Size>(o.max_modes, static_cast<Size>(rhs.axes[k].size()) * 4 / 5);
+    o.periodic = c.axis[k].periodic;
+    o.threads = c.threads;
+    wanted[k].push_back({0, 0});
+    wanted[k] = la::merge_bands(std::move(wanted[k]), 2 * o.margin * two_pi / c.length(k).hi);
+    basis.push_back(std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted[k], o));
+  }
+  bands = std::move(wanted);
+  watch.lap("basis");
+  if (c.dimension() == 1)
+    set_up_line(c, rhs);
+  else
+    set_up_plane(c);
+  watch.lap("operator");
+}
+
+void Discretisation::set_up_line(const Checked& c, const RightHandSide& rhs) {
+  const la::FourierBasis& b = *basis[0];
+  const Options& o = c.options;
+  if (rhs.sampled || !o.nodes_per_axis.empty()) {
+    rows_ = rhs.sampled
+                ? rhs.axes[0]
+                : make_nodes(o.nodes, c.end(0, 0), c.end(0, 1), o.nodes_per_axis[0], c.threads);
+    row_weight_ = trapezoid(rows_);
+  } else {
+    rows_ = b.nodes();
+    row_weight_ = b.weights();
+  }
+  for (dd& w : row_weight_) w = sqrt(w);
+  exponentials_ = fast_exponentials(c);
+
+  const auto m = static_cast<Size>(rows_.size()), r = b.size();
+  const auto extra = static_cast<Size>(exponentials_.size());
+  la::DdMatrix a(m, r);
+  for (int order = 0; order <= 2; ++order) {
+    const Expression value = coefficient(c.op, {order});
+    if (value.is_zero()) continue;
+    const std::vector<Points> grid{rows_};
+    const la::DdMatrix v = sample(Program<dd>(value, c.names), grid, c.threads);
+    const la::DdMatrix features = b.features_at(rows_, order);
+    for (Size j = 0; j < r; ++j)
+      for (Size i = 0; i < m; ++i) a.set(i, j, a(i, j) + v(i, 0) * features(i, j));
+  }
+  a = b.orthonormalise(scale_rows(std::move(a), row_weight_));
+  double scale = std::numeric_limits<double>::min();
+  for (const double x : a.rounded()) scale = std::max(scale, std::fabs(x));
+
+  std::vector<Points> conditions;  // exponentials solve the equation: their columns are zero there
+  for (int s = 0; s < 2; ++s) {
+    const Side& side = c.problem.sides[0][s];
+    if (!has_data(side)) continue;
+    const double n = s == 0 ? -1 : 1;
+    const dd end = c.end(0, s);
+    const la::DdMatrix u = row(b, end, 0), du = row(b, end, 1);
+    Points condition(r + extra);
+    for (Size j = 0; j < r; ++j) condition[j] = u(0, j) * side.a + du(0, j) * (side.b * n);
+    for (Size j = 0; j < extra; ++j)
+      condition[r + j] =
+          exponentials_[j](end, 0) * side.a + exponentials_[j](end, 1) * (side.b * n);
+    double size = std::numeric_limits<double>::min();
+    for (const dd& x : condition) size = std::max(size, std::fabs(x.hi));
+    // A weight so large that the condition holds to all digits of a double; double-double has as
+    // many again for the rest.
+    const dd weight = 1e8 * scale / size;
+    for (dd& x : condition) x *= weight;
+    conditions.push_back(std::move(condition));
+    row_sides_.push_back(s);
+    row_weight_.push_back(weight);
+  }
+  const auto k = static_cast<Size>(conditions.size());
+  la::DdMatrix all(m + k, r + extra);
+  for (Size j = 0; j < r + extra; ++j) {
+    if (j < r) {
+      std::copy_n(a.hi(j), m, all.hi(j));
+      std::copy_n(a.lo(j), m, all.lo(j));
+    }
+    for (Size s = 0; s < k; ++s) all.set(m + s, j, conditions[s][j]);
+  }
+  system_ = la::pivoted_qr(std::move(all), 1e-29, r + extra, la::DdMatrix(m + k, 0), c.threads);
+  smallest_eigenvalue = std::numeric_limits<double>::infinity();
+  for (Size i = 0; i < system_.rank; ++i)
+    smallest_eigenvalue = std::min(smallest_eigenvalue, std::fabs(system_.r(i, i).hi));
+  condition = std::max(1.0, scale / smallest_eigenvalue);
+}
+
+void Discretisation::set_up_plane(const Checked& c) {
+  load_.resize(2);
+  std::vector<la::DdMatrix> matrix(2);
+  for (Size k = 0; k < 2; ++k) {
+    matrix[k] = axis_matrix(c, k, *basis[k], load_[k]);
+    projector_.push_back(la::transpose(scale_rows(basis[k]->at_nodes(), basis[k]->weights())));
+  }
+  for (Size i = 0; i < matrix[0].rows(); ++i) matrix[0].set(i, i, matrix[0](i, i) + c.reaction);
+  la::SylvesterSolver::Mixed mixed;
+  if (c.mixed.hi != 0) {
+    const auto first_derivative = [&](Size k) {
+      return la::multiply(projector_[k], basis[k]->evaluate(basis[k]->nodes(), 1), c.threads);
+    };
+    mixed = {c.mixed, first_derivative(0), first_derivative(1)};
+  }
+  sylvester_ = std::make_shared<la::SylvesterSolver>(std::move(matrix[0]), std::move(matrix[1]),
+                                                     std::move(mixed), c.singular, c.threads);
+  condition = sylvester_->condition();
+  smallest_eigenvalue = sylvester_->smallest_eigenvalue();
+}
+
+Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, Timings& timings) const {
+  Field field;
+  field.basis = basis;
+  field.threads = c.threads;
+  if (c.dimension() == 2) {
+    const la::DdMatrix x = solve_plane(c, rhs, timings);
+    Stopwatch watch(timings);
+    field.features = la::transpose(basis[1]->to_features(la::transpose(basis[0]->to_features(x))));
+    watch.lap("solve");
+    return field;
+  }
+  Stopwatch watch(timings);
+  const auto m = static_cast<Size>(rows_.size());
+  la::DdMatrix b(static_cast<Size>(row_weight_.size()), 1);
+  const std::vector<Points> grid{rows_};
+  const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
+  for (Size i = 0; i < m; ++i) b.set(i, 0, f(i, 0) * row_weight_[i]);
+  for (std::size_t s = 0; s < row_sides_.size(); ++s) {
+    const auto i = m + static_cast<Size>(s);
+    b.set(i, 0, side_values(c, 0, row_sides_[s], {})(0, 0) * row_weight_[i]);
+  }
+  watch.lap("sampling");
+  la::DdMatrix y(system_.rank, 1);
+  for (Size i = 0; i < system_.rank; ++i)
+    y.set(i, 0, la::dot(b.rows(), system_.q.hi(i), system_.q.lo(i), b.hi(0), b.lo(0)));
+  y = la::solve_upper(system_.r, std::move(y));
+  la::DdMatrix x(basis[0]->size(), 1);
+  field.exponentials = exponentials_;
+  field.exponential_coefficients.resize(exponentials_.size());
+  for (Size i = 0; i < system_.rank; ++i) {
+    const Size p = system_.pivots[i];
+    if (p < x.rows())
+      x.set(p, 0, y(i, 0));
+    else
+      field.exponential_coefficients[p - x.rows()] = y(i, 0);
+  }
+  field.features = basis[0]->to_features(x);
+  watch.lap("solve");
+  return field;
+}
+
+la::DdMatrix Discretisation::solve_plane(const Checked& c, const RightHandSide& rhs,
+                                         Timings& timings) const {
+  Stopwatch watch(timings);
+  const Options& o = c.options;
+  la::DdMatrix r;
+  if (rhs.sampled || !o.nodes_per_axis.empty()) {
+    // Values at points that are not the basis' own: projected by least squares.
+    std::vector<Points> grid = rhs.axes;
+    for (Size k = 0; k < 2 && !rhs.sampled; ++k)
+      grid.push_back(make_nodes(o.nodes, c.end(k, 0), c.end(k, 1), o.nodes_per_axis[k], c.threads));
+    const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
+    watch.lap("sampling");
+    const la::DdMatrix px = sample_projector(*basis[0], grid[0], c.threads);
+    const la::DdMatrix py = sample_projector(*basis[1], grid[1], c.threads);
+    r = la::multiply(la::multiply(px, f, c.threads), la::transpose(py), c.threads);
+  } else {
+    const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
+    const la::DdMatrix f = rhs.on(grid);
+    watch.lap("sampling");
+    r = la::multiply(la::multiply(projector_[0], f, c.threads), la::transpose(projector_[1]),
+                     c.threads);
+  }
+  for (Size k = 0; k < 2; ++k)
+    for (int s = 0; s < 2; ++s) {
+      if (!has_data(c.problem.sides[k][s])) continue;
+      const Size other = 1 - k;
+      const la::DdMatrix g =
+          la::multiply(projector_[other], side_values(c, k, s, basis[other]->nodes()), c.threads);
+      const la::DdMatrix& load = load_[k][s];
+      for (Size j = 0; j < r.cols(); ++j)
+        for (Size i = 0; i < r.rows(); ++i)
+          r.set(i, j, r(i, j) + (k == 0 ? load(i, 0) * g(j, 0) : g(i, 0) * load(j, 0)));
+    }
+  watch.lap("projection");
+  la::DdMatrix x = sylvester_->solve(r).x;
+  watch.lap("solve");
+  return x;
+}
+
+}  // namespace halfulp::gp_pde::detail

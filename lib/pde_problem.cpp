@@ -1,0 +1,295 @@
+#include "detail/pde_problem.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "halfulp/error.hpp"
+#include "halfulp/kernel/dd_math.hpp"
+
+namespace halfulp::gp_pde::detail {
+
+la::DdMatrix sample(const Program<dd>& program, std::span<const Points> axes, int threads) {
+  const auto n = static_cast<Size>(axes[0].size());
+  const Size m = axes.size() > 1 ? static_cast<Size>(axes[1].size()) : 1;
+  std::vector<dd> values(n * m);
+  program.on_grid(axes, values, threads);
+  la::DdMatrix out(n, m);
+  for (Size i = 0; i < n; ++i)
+    for (Size j = 0; j < m; ++j) out.set(i, j, values[i * m + j]);
+  return out;
+}
+
+la::DdMatrix add_scaled(la::DdMatrix a, dd factor, const la::DdMatrix& b) {
+  const Size n = a.rows() * a.cols();
+  for (Size k = 0; k < n; ++k) {
+    const dd v = dd(a.hi(0)[k], a.lo(0)[k]) + factor * dd(b.hi(0)[k], b.lo(0)[k]);
+    a.hi(0)[k] = v.hi;
+    a.lo(0)[k] = v.lo;
+  }
+  return a;
+}
+
+double rms(const la::DdMatrix& a) {
+  const std::vector<double>& v = a.rounded();
+  double largest = 0;
+  for (const double x : v) {
+    if (!std::isfinite(x)) return std::numeric_limits<double>::quiet_NaN();
+    largest = std::max(largest, std::fabs(x));
+  }
+  if (!(largest > 0)) return 0;
+  double sum = 0;
+  for (const double x : v) sum += (x / largest) * (x / largest);
+  return largest * std::sqrt(sum / static_cast<double>(v.size()));
+}
+
+la::DdMatrix scale_rows(la::DdMatrix a, const Points& w) {
+  for (Size j = 0; j < a.cols(); ++j)
+    for (Size i = 0; i < a.rows(); ++i) a.set(i, j, a(i, j) * w[i]);
+  return a;
+}
+
+Points make_nodes(Nodes kind, dd lower, dd upper, Size n, int threads) {
+  Points p;
+  const dd centre = (lower + upper) * 0.5, radius = (upper - lower) * 0.5;
+  if (kind == Nodes::gauss) {
+    Points x, w;
+    la::gauss_legendre_half(n + n % 2, x, w, threads);
+    for (auto it = x.rbegin(); it != x.rend(); ++it) p.push_back(centre - *it * radius);
+    for (const dd& node : x) p.push_back(centre + node * radius);
+    return p;
+  }
+  for (Size i = 0; i < n; ++i) {
+    const dd t = dd(static_cast<double>(i)) / static_cast<double>(n > 1 ? n - 1 : 1);
+    p.push_back(kind == Nodes::uniform ? lower + (upper - lower) * t
+                                       : centre - radius * cos(kernel::pi() * t));
+  }
+  return p;
+}
+
+Points trapezoid(const Points& p) {
+  const auto n = static_cast<Size>(p.size());
+  Points w(n, dd(1.0));
+  for (Size i = 0; n > 1 && i < n; ++i)
+    w[i] = (p[std::min(i + 1, n - 1)] - p[std::max<Size>(i - 1, 0)]) * 0.5;
+  return w;
+}
+
+namespace {
+
+std::vector<int> orders(Size dimension, Size axis, int order) {
+  std::vector<int> o(dimension, 0);
+  o[axis] = order;
+  return o;
+}
+
+template <class Value>  // double or text
+[[noreturn]] void refuse(std::string_view argument, const Value& value, std::string_view rule) {
+  throw DomainError("gp_pde::Solver", argument, value, rule);
+}
+
+}  // namespace
+
+Expression coefficient(const LinearOperator& op, const std::vector<int>& order) {
+  const auto it = op.coefficients.find(order);
+  return it == op.coefficients.end() ? Expression() : it->second;
+}
+
+Checked check(Problem problem, Options options) {
+  Checked c;
+  if (problem.axes.empty() || problem.axes.size() > 2)
+    refuse("problem.axes.size()", std::to_string(problem.axes.size()), "1 or 2");
+  if (problem.sides.size() != problem.axes.size())
+    throw ShapeError("gp_pde::Solver", "problem.sides.size()",
+                     static_cast<Size>(problem.sides.size()),
+                     static_cast<Size>(problem.axes.size()));
+  for (const Axis& axis : problem.axes) {
+    c.names.push_back(axis.name);
+    if (!isfinite(axis.lower) || !isfinite(axis.upper) || !(axis.lower < axis.upper))
+      refuse("problem.axes." + axis.name,
+             "[" + std::to_string(axis.lower.hi) + ", " + std::to_string(axis.upper.hi) + "]",
+             "finite with lower < upper");
+  }
+  const Size d = c.dimension();
+  c.op = extract_linear_operator(problem);
+  c.axis.resize(d);
+  bool any_second = false;
+  for (const auto& [order, value] : c.op.coefficients) {
+    int total = 0;
+    for (const int o : order) total += o;
+    if (total > 2)
+      refuse("problem.equation", "a derivative of order " + std::to_string(total),
+             "of order two at most");
+    if (!value.is_constant()) c.constant = false;
+  }
+  if (!c.constant && d > 1)
+    refuse("problem.equation", "a variable coefficient", "constant in two dimensions");
+  bool undetermined = coefficient(c.op, std::vector<int>(d, 0)).is_zero();
+  for (Size k = 0; k < d; ++k) {
+    AxisOperator& axis = c.axis[k];
+    const Expression second = coefficient(c.op, orders(d, k, 2));
+    const Expression first = coefficient(c.op, orders(d, k, 1));
+    axis.has_second = !second.is_zero();
+    axis.has_first = !first.is_zero();
+    any_second = any_second || axis.has_second;
+    if (c.constant) {
+      axis.second = second.constant();
+      axis.first = first.constant();
+    }
+    auto& sides = problem.sides[k];
+    axis.periodic = sides[0].kind == SideKind::periodic;
+    if (axis.periodic != (sides[1].kind == SideKind::periodic))
+      refuse("problem.sides." + c.names[k], "one periodic side", "periodic on both sides");
+    int conditions = 0;
+    for (int s = 0; s < 2; ++s) {
+      Side& side = sides[s];
+      const std::string name = "problem.sides." + c.names[k] + (s == 0 ? "-" : "+");
+      if (side.kind == SideKind::dirichlet) side.a = 1, side.b = 0;
+      if (side.kind == SideKind::neumann) side.a = 0, side.b = 1;
+      if (!std::isfinite(side.a) || !std::isfinite(side.b) ||
+          (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a == 0 &&
+           side.b == 0))
+        refuse(name, "a = " + std::to_string(side.a) + ", b = " + std::to_string(side.b),
+               "finite and not both zero");
+      if (side.kind == SideKind::none || side.kind == SideKind::periodic) continue;
+      ++conditions;
+      if (side.a != 0) undetermined = false;
+    }
+    const int needed = axis.periodic ? 0 : axis.has_second ? 2 : axis.has_first ? 1 : 0;
+    if (conditions != needed)
+      refuse("problem.sides." + c.names[k], std::to_string(conditions) + " conditions",
+             "as many as the order of the equation in " + c.names[k] + ", which is " +
+                 std::to_string(needed));
+  }
+  if (d == 2) {
+    c.reaction = coefficient(c.op, {0, 0}).constant();
+    c.mixed = coefficient(c.op, {1, 1}).constant();
+    // The sign that makes the operator positive: minus the second derivatives, or, without any,
+    // the one for which the prescribed sides are those where the flow enters.
+    double sign = 0;
+    for (const AxisOperator& axis : c.axis) {
+      if (!axis.has_second) continue;
+      const double s = axis.second.hi > 0 ? -1 : 1;
+      if (sign != 0 && s != sign)
+        refuse(
+            "problem.equation", "second derivatives of opposite signs",
+            "elliptic or parabolic: a hyperbolic equation needs two conditions on one side, which "
+            "is not solved yet");
+      sign = s;
+    }
+    for (Size k = 0; k < d; ++k) {
+      AxisOperator& axis = c.axis[k];
+      for (int s = 0; s < 2; ++s) {
+        const Side& side = problem.sides[k][s];
+        if (!axis.has_first || side.kind == SideKind::none || side.kind == SideKind::periodic)
+          continue;
+        const double normal = s == 0 ? -1 : 1;
+        const bool pure = !axis.has_second;
+        if (pure && side.b != 0)
+          refuse("problem.sides." + c.names[k], "a condition on du/dn",
+                 "a condition on u: the equation is of first order in " + c.names[k]);
+        if (pure && sign == 0) sign = axis.first.hi * normal < 0 ? 1 : -1;
+        const bool enters = sign * axis.first.hi * normal < 0;
+        if (pure && !enters)
+          refuse("problem.sides." + c.names[k] + (s == 0 ? "-" : "+"), "a condition",
+                 "on the side where the flow enters (the problem is ill-posed)");
+        axis.inflow[s] = enters && side.b == 0;
+      }
+    }
+  }
+  if (!any_second && d == 2 && c.mixed.hi != 0)
+    refuse("problem.equation", "a mixed derivative alone", "with second derivatives");
+  c.singular = undetermined;
+  if (d == 1 && !c.axis[0].has_second && !c.axis[0].has_first)
+    refuse("problem.equation", "no derivative of u", "a differential equation");
+  if (options.setup_precision != Precision::dd)
+    refuse("options.setup_precision", "double", "dd (the only set-up precision yet)");
+  if (!(options.tolerance >= 0)) refuse("options.tolerance", options.tolerance, ">= 0");
+  if (options.max_modes < 8) refuse("options.max_modes", std::to_string(options.max_modes), ">= 8");
+  if (!options.bands.empty() && static_cast<Size>(options.bands.size()) != d)
+    throw ShapeError("gp_pde::Solver", "options.bands.size()",
+                     static_cast<Size>(options.bands.size()), d);
+  if (!options.nodes_per_axis.empty() && static_cast<Size>(options.nodes_per_axis.size()) != d)
+    throw ShapeError("gp_pde::Solver", "options.nodes_per_axis.size()",
+                     static_cast<Size>(options.nodes_per_axis.size()), d);
+  double points = 1;
+  for (std::size_t k = 0; k < options.nodes_per_axis.size(); ++k) {
+    const Size n = options.nodes_per_axis[k];
+    if (n < 4)
+      refuse("options.nodes_per_axis[" + std::to_string(k) + "]", std::to_string(n), ">= 4");
+    points *= static_cast<double>(n);
+  }
+  // Samples of the forcing and their residual in double-double, with the formula's registers.
+  const double bytes = 16.0 * 6 * points;
+  if (bytes > static_cast<double>(options.memory_limit))
+    refuse("options.nodes_per_axis",
+           "nodes that need " + std::to_string(static_cast<long long>(bytes / (1 << 20))) + " MiB",
+           "within options.memory_limit");
+  if (options.threads < 0) refuse("options.threads", std::to_string(options.threads), ">= 0");
+  c.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  c.problem = std::move(problem);
+  c.options = std::move(options);
+  return c;
+}
+
+la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) {
+  const Expression g = c.problem.sides[k][s].g.substitute(c.names[k], Expression(c.end(k, s)));
+  if (c.dimension() == 1) {
+    la::DdMatrix v(1, 1);
+    v.set(0, 0, g.constant());
+    return v;
+  }
+  const Program<dd> program(g, {c.names[1 - k]});
+  const std::vector<Points> axes{points};
+  return sample(program, axes, c.threads);
+}
+
+RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, GridSamples>& forcing)
+    : formula(c.op.source, c.names), threads(c.threads) {
+  if (const auto* expression = std::get_if<Expression>(&forcing)) {
+    formula = Program<dd>(c.op.source + Expression(c.op.forcing_factor) * *expression, c.names);
+    return;
+  }
+  if (c.op.forcing_factor == 0) return;
+  const auto& grid = std::get<GridSamples>(forcing);
+  const Size d = c.dimension();
+  if (static_cast<Size>(grid.axes.size()) != d)
+    throw ShapeError("gp_pde::Solver", "forcing.axes.size()", static_cast<Size>(grid.axes.size()),
+                     d);
+  Size total = 1;
+  for (Size k = 0; k < d; ++k) {
+    const auto& p = grid.axes[k];
+    total *= static_cast<Size>(p.size());
+    if (p.size() < 4)
+      refuse("forcing.axes." + c.names[k] + ".size()", std::to_string(p.size()), ">= 4");
+    for (std::size_t i = 0; i < p.size(); ++i)
+      if (!std::isfinite(p[i]) || (i > 0 && !(p[i] > p[i - 1])))
+        refuse("forcing.axes." + c.names[k] + "[" + std::to_string(i) + "]", p[i],
+               "finite and increasing");
+    // One rounding of slack: 2*pi as a double may lie outside the exact end.
+    const double slack = 4 * std::numeric_limits<double>::epsilon() *
+                         (std::fabs(c.end(k, 0).hi) + std::fabs(c.end(k, 1).hi));
+    if (p.front() < c.end(k, 0).hi - slack || p.back() > c.end(k, 1).hi + slack)
+      refuse("forcing.axes." + c.names[k], "points outside the domain", "inside the domain");
+    axes.emplace_back(p.begin(), p.end());
+  }
+  if (static_cast<Size>(grid.values.size()) != total)
+    throw ShapeError("gp_pde::Solver", "forcing.values.size()",
+                     static_cast<Size>(grid.values.size()), total);
+  sampled = true;
+  const dd factor = c.op.forcing_factor;
+  const Size n = static_cast<Size>(axes[0].size()), m = total / n;
+  samples = la::DdMatrix(n, m);
+  for (Size i = 0; i < n; ++i)
+    for (Size j = 0; j < m; ++j) {
+      const double v = grid.values[i * m + j];
+      if (!std::isfinite(v))
+        refuse("forcing.values[" + std::to_string(i * m + j) + "]", v, "finite");
+      samples.set(i, j, factor * v);
+    }
+}
+
+}  // namespace halfulp::gp_pde::detail
