@@ -16,12 +16,26 @@
 #include "halfulp/npy.hpp"
 #include "halfulp/text.hpp"
 
+namespace halfulp::gp_pde {
+namespace {
+/// An assertion of toml++ failed. Version 3.3 asserts what some texts violate ("[:"), and where
+/// assertions are off tells the compiler to assume it: so they stay on here, and throw.
+struct TomlDefect {};
+[[noreturn]] void throw_toml_defect() { throw TomlDefect(); }
+}  // namespace
+}  // namespace halfulp::gp_pde
+
 // toml++ stays inside this file. Nested values are parsed and destroyed recursively: the depth is
-// bounded here, that of dotted keys in check_nesting below.
+// bounded here, that of dotted keys in check_text below.
 #define TOML_HEADER_ONLY 1
 #define TOML_MAX_NESTED_VALUES 32
 #define TOML_ENABLE_FORMATTERS 0
+#define TOML_ASSERT(condition) \
+  ((condition) ? static_cast<void>(0) : halfulp::gp_pde::throw_toml_defect())
+#pragma push_macro("NDEBUG")
+#undef NDEBUG
 #include <toml++/toml.h>
+#pragma pop_macro("NDEBUG")
 
 namespace halfulp::gp_pde {
 namespace {
@@ -387,12 +401,8 @@ class Reader {
       throw InputError(result_.file, 0, 0,
                        "the file has " + std::to_string(text_.size()) +
                            " bytes, a PDE file at most " + std::to_string(max_file_size));
-    check_nesting();
-    try {
-      root_ = toml::parse(text_);
-    } catch (const toml::parse_error& error) {
-      fail(error.source().begin, "not valid TOML: " + std::string(error.description()));
-    }
+    check_text();
+    parse_toml();
     read_sections();
     read_parameters();
     read_domain();
@@ -458,10 +468,42 @@ class Reader {
     return begin < end && end <= line.size() ? line.substr(begin, end - begin) : std::string_view();
   }
 
-  /// toml++ recurses through dotted keys and inline values, when it parses and when it destroys.
-  /// Strings and comments are skipped as TOML has them; text that is not TOML is left to the
-  /// parser, which stops at the same place.
-  void check_nesting() const {
+  void parse_toml() {
+    try {
+      root_ = toml::parse(text_);
+    } catch (const toml::parse_error& error) {
+      fail(error.source().begin, "not valid TOML: " + std::string(error.description()));
+    } catch (const TomlDefect&) {
+      // It says not where. toml++ reads from left to right: the place is the last byte of the
+      // shortest beginning of the text on which it fails as well.
+      const auto fails = [&](std::size_t size) {
+        try {
+          (void)toml::parse(text_.substr(0, size));
+        } catch (const toml::parse_error&) {
+        } catch (const TomlDefect&) {
+          return true;
+        }
+        return false;
+      };
+      std::size_t good = 0, bad = text_.size();
+      while (bad - good > 1) {
+        const std::size_t middle = good + (bad - good) / 2;
+        (fails(middle) ? bad : good) = middle;
+      }
+      const std::string_view before = text_.substr(0, good);
+      const auto line = static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1;
+      const std::size_t newline = before.rfind('\n');
+      const std::size_t column = newline == std::string_view::npos ? good : good - newline - 1;
+      throw InputError(result_.file, line, static_cast<int>(column) + 1,
+                       "not valid TOML: " + quote(text_.substr(good, 1)) + " cannot stand here",
+                       line_text(line));
+    }
+  }
+
+  /// What toml++ must not see. It recurses through dotted keys and inline values, when it parses
+  /// and when it destroys. Strings and comments are skipped as TOML has them; text that is not TOML
+  /// is left to the parser, which stops at the same place.
+  void check_text() const {
     int depth = 0, dots = 0;
     std::size_t i = 0;
     unsigned line = 1;
@@ -502,6 +544,12 @@ class Reader {
         while (many && i < text_.size() && text_[i] == c) ++i;  // """a"""" ends with a quote
         continue;
       }
+      // TOML has these in strings and comments only; toml++ 3.3 looks them up in tables of letters
+      // that not all of them are in.
+      if (static_cast<unsigned char>(c) >= 0x80 && (i >= 3 || !text_.starts_with("\xEF\xBB\xBF")))
+        throw InputError(result_.file, static_cast<int>(line), static_cast<int>(i - line_begin) + 1,
+                         "not valid TOML: outside quotes only ASCII characters can stand",
+                         line_text(static_cast<int>(line)));
       if (c == '[' || c == '{') ++depth;
       if (c == ']' || c == '}') --depth;
       if (depth > max_nesting) refuse("brackets");

@@ -85,6 +85,8 @@ TEST_CASE("text that is not TOML is refused where it stops being TOML", "[pde_fi
       {"[domain]\nx = @zero\n", "not valid TOML"},
       {"[domain]\nx = [0, 1]\nx = @[0, 2]\n", "not valid TOML"},
       {"[domain@\n", "not valid TOML"},
+      {"[domain]\n@\xCB\xA4 = [0, 1]\n", "only ASCII"},
+      {"# a comment\n[@: value]\n", "not valid TOML: ':' cannot stand here"},
       {std::string(std::size_t{2} << 20, '#'), "at most 1048576"},
       {"[domain]\nx = " + std::string(32, '[') + "@[" + std::string(100, ']'),
        "nested more than 32"},
