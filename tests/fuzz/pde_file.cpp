@@ -1,13 +1,14 @@
+#include "halfulp/pde_file.hpp"
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
 #include "halfulp/error.hpp"
-#include "halfulp/pde_file.hpp"
 
-/// Any bytes as a PDE file. Only InputError may come out, with a place inside the text and a message
-/// of one printable line; what is accepted must be complete. Seeds: solvers/inputs/*.toml.
+/// Any bytes as a PDE file. Only InputError may come out, with a place inside the text and a
+/// message of one printable line; what is accepted must be complete. Seeds: solvers/inputs/*.toml.
 
 namespace {
 
