@@ -22,10 +22,10 @@ save("array-forcing.npy", (n,),
      [1604 * math.sin(40 * x) + math.exp(-x) * (52 * math.cos(7 * x) - 14 * math.sin(7 * x))
       for x in (2 * i / (n - 1) for i in range(n))])
 
-# u_xx + 2 u_yy for u = sin(9 x) cos(5 y) + x y^2, on Chebyshev points
-nx, ny = 40, 36
-xs = [(1 - math.cos(math.pi * i / (nx - 1))) / 2 for i in range(nx)]
-ys = [-math.cos(math.pi * j / (ny - 1)) for j in range(ny)]
+# u_xx + 2 u_yy for u = sin(9 x) cos(5 y) + x y^2
+nx, ny = 101, 101
+xs = [i / (nx - 1) for i in range(nx)]
+ys = [2 * j / (ny - 1) - 1 for j in range(ny)]
 save("array-forcing-2d-x.npy", (nx,), xs)
 save("array-forcing-2d-y.npy", (ny,), ys)
 save("array-forcing-2d.npy", (nx, ny),
