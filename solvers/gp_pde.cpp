@@ -1,8 +1,13 @@
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
 #include <memory>
-#include <sstream>
 
 #include "common.hpp"
 #include "halfulp/pde_file.hpp"
+#include "halfulp/pde_output.hpp"
+#include "halfulp/threads.hpp"
 #include "terminal_progress.hpp"
 
 namespace {
@@ -93,40 +98,166 @@ void check(const std::string& input, const Common& common) {
   }
 }
 
-void solve(const std::string& input, const Common& common, Exit& exit) {
-  common.require_cpu("pde solve");
-  pde::PdeFile file = pde::read_pde_file(input);
-  for (const auto& warning : file.warnings) common.warn(warning);
-  if (common.threads != 0) file.options.threads = common.threads;
-  halfulp::TerminalProgress progress(common.quiet);
-  file.options.progress = progress.callback();
-  const pde::Solution solution = pde::solve(file.problem, file.options);
-  progress.clear();
-  for (const auto& warning : solution.warnings) common.warn(warning);
-  std::ostringstream report;
-  report << solution.report;
-  if (common.json) {
-    json options = common.options_json();
-    options["input"] = input;
-    common.write_json("pde solve", options,
-                      {{"status", std::string(to_string(solution.report.status))},
-                       {"iterations", solution.report.iterations},
-                       {"residual", solution.report.residual},
-                       {"tolerance", solution.report.tolerance}},
-                      {{"residual", solution.residual},
-                       {"boundary_residual", solution.boundary_residual},
-                       {"error_estimate", solution.error_estimate},
-                       {"floor_estimate", solution.floor_estimate},
-                       {"condition", solution.condition},
-                       {"warnings", solution.warnings}});
-  } else {
-    common.write(file.problem.name + ": " + report.str() + "\n  residual           " +
-                 common.number(solution.residual) + "\n  boundary residual  " +
-                 common.number(solution.boundary_residual) + "\n  error estimate     " +
-                 common.number(solution.error_estimate) + "\n  floor of the data  " +
-                 common.number(solution.floor_estimate) + '\n');
+// ---- pde solve --------------------------------------------------------------------------------
+
+/// Set by the first interrupt; the solver then stops between phases and nothing is written. The
+/// second one ends the program as usual.
+volatile std::sig_atomic_t interrupted = 0;
+
+void stop_on_interrupt() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+struct Job {
+  pde::PdeFile file;
+  std::unique_ptr<pde::OutputFolder> folder;
+};
+
+/// Everything that can be refused is, before the first solve: all files are read, all folders
+/// tried.
+std::vector<Job> plan(const std::vector<std::string>& inputs, const Common& common) {
+  std::vector<Job> jobs;
+  std::vector<std::string> folders;
+  for (const std::string& input : inputs) {
+    Job job{pde::read_pde_file(input), nullptr};
+    if (common.threads > 0) job.file.options.threads = common.threads;
+    pde::check_output(job.file);
+    const std::string& name = job.file.problem.name;
+    const bool own = inputs.size() == 1 && !common.out.empty();
+    if (!own && (name.empty() || name == "." || name == ".."))
+      throw halfulp::DomainError("pde solve", "INPUT", input, "a file name that can name a folder");
+    const std::filesystem::path folder =
+        own ? std::filesystem::path(common.out)
+            : (common.out.empty() ? std::filesystem::path("out") : common.out) / name;
+    if (std::find(folders.begin(), folders.end(), folder.string()) != folders.end())
+      throw halfulp::DomainError(
+          "pde solve", "INPUT", input,
+          "a name of its own: another input is written to " + folder.string());
+    folders.push_back(folder.string());
+    job.folder = std::make_unique<pde::OutputFolder>(folder);
+    jobs.push_back(std::move(job));
   }
-  if (!solution.report.ok()) exit = Exit::not_converged;
+  return jobs;
+}
+
+std::string cell(double value, const char* format, const Common& common) {
+  if (common.hex) return halfulp::hex_text(value);
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+/// Columns: name, then numbers aligned to the right, then words.
+void print_row(const std::vector<std::string>& cells, std::size_t name_width, bool hex) {
+  const std::size_t width = hex ? 22 : 11;
+  std::string line =
+      cells[0] + std::string(name_width - std::min(name_width, cells[0].size()), ' ');
+  for (std::size_t i = 1; i + 1 < cells.size(); ++i)
+    line += ' ' + std::string(width - std::min(width, cells[i].size()), ' ') + cells[i];
+  std::cout << line << "  " << cells.back() << '\n' << std::flush;
+}
+
+/// Solves, measures and writes one problem; returns its report as text.
+std::string solve_one(Job& job, int repeats, const Common& common, std::vector<std::string>& row,
+                      bool& converged) {
+  const pde::PdeFile& file = job.file;
+  halfulp::TerminalProgress terminal(common.quiet || common.json);
+  pde::Options options = file.options;
+  options.progress = [show = terminal.callback()](double fraction, const char* phase) {
+    return interrupted == 0 && (!show || show(fraction, phase));
+  };
+  pde::Run run;
+  const auto start = std::chrono::steady_clock::now();
+  pde::Solver solver(file.problem, options);
+  pde::Solution solution = solver.solve();
+  run.seconds = seconds_since(start);
+  std::vector<double> again;
+  for (int i = 0; i < repeats; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    const pde::Solution repeated = solver.solve();
+    again.push_back(seconds_since(begin));
+  }
+  run.repeats = repeats;
+  if (!again.empty()) {
+    const auto middle = again.begin() + std::ssize(again) / 2;
+    std::nth_element(again.begin(), middle, again.end());
+    run.repeat_seconds = *middle;
+  }
+  const auto sample = pde::sampler_of(solution);
+  const auto begin = std::chrono::steady_clock::now();
+  const pde::Output output = pde::evaluate(file, sample);
+  solution.timings.emplace_back("output grid", seconds_since(begin));
+  terminal.clear();
+  for (const auto& warning : solution.warnings) common.warn(file.problem.name + ": " + warning);
+  std::string report = pde::write_output(*job.folder, file, solution, output, sample, run);
+  job.folder->commit();
+
+  converged = solution.report.ok();
+  std::ptrdiff_t unknowns = 1;
+  for (const auto& axis : solution.axes) unknowns *= axis.modes;
+  row = {file.problem.name, std::to_string(unknowns),
+         output.error ? cell(output.error->relative_l2, "%.2e", common) : "-",
+         cell(solution.residual, "%.2e", common), cell(run.seconds, "%.3f", common)};
+  if (run.repeat_seconds) row.push_back(cell(*run.repeat_seconds, "%.5f", common));
+  row.emplace_back(halfulp::to_string(solution.report.status));
+  return report;
+}
+
+void solve(const std::vector<std::string>& inputs, int repeats, const Common& common, Exit& exit) {
+  common.require_cpu("pde solve");
+  const halfulp::ThreadScope threads(common.threads);
+  std::vector<Job> jobs = plan(inputs, common);
+  for (const Job& job : jobs)
+    for (const auto& warning : job.file.warnings) common.warn(warning);
+  stop_on_interrupt();
+  std::size_t name_width = 8;
+  for (const Job& job : jobs) name_width = std::max(name_width, job.file.problem.name.size());
+  if (!common.json) {
+    std::vector<std::string> header = {"problem", "unknowns", "rel. error", "residual", "seconds"};
+    if (repeats > 0) header.emplace_back("repeat");
+    header.emplace_back("status");
+    print_row(header, name_width, common.hex);
+  }
+  std::vector<std::string> reports;
+  bool all_converged = true;
+  for (Job& job : jobs) {
+    std::vector<std::string> row;
+    bool converged = false;
+    reports.push_back(solve_one(job, repeats, common, row, converged));
+    all_converged = all_converged && converged;
+    if (!common.json) print_row(row, name_width, common.hex);
+  }
+  exit = all_converged ? Exit::done : Exit::not_converged;
+  if (!common.json) {
+    std::cout << "\nrel. error: relative L2 against the exact solution on the output grid, - where "
+                 "none is known.\nFields, report.json and picture.svg in";
+    for (const Job& job : jobs)
+      std::cout << ' ' << halfulp::escape_text(job.folder->path().string());
+    std::cout << '\n';
+    return;
+  }
+  if (reports.size() == 1) {
+    std::cout << reports[0];
+    return;
+  }
+  nlohmann::ordered_json problems;
+  for (const std::string& report : reports)
+    problems.push_back(nlohmann::ordered_json::parse(report));
+  nlohmann::ordered_json options = common.options_json();
+  options["inputs"] = inputs;
+  const nlohmann::ordered_json object = {{"schema", 1},
+                                         {"command", "pde solve"},
+                                         {"options", options},
+                                         {"report", {{"converged", all_converged}}},
+                                         {"result", {{"problems", problems}}}};
+  std::cout << object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
 }
 
 }  // namespace
@@ -137,16 +268,29 @@ void add_gp_pde(CLI::App& app, const Common& common, Exit& exit) {
   module->fallthrough();
   // One variable for all verbs: only one of them runs.
   const auto input = std::make_shared<std::string>();
-  const auto add = [&](const char* name, const char* what, const char* sample) {
-    auto* verb = module->add_subcommand(name, what);
-    verb->fallthrough();
-    verb->add_option("INPUT", *input, "PDE file (TOML), see docs/pde_file.md")->required();
-    verb->footer(std::string("Sample:\n  halfulp pde ") + sample);
-    return verb;
-  };
-  add("check", "parse and check a PDE file and say what would be solved; solves nothing",
-      "check solvers/inputs/u1.toml")
-      ->callback([input, &common] { check(*input, common); });
-  add("solve", "solve the problem of a PDE file", "solve solvers/inputs/u1.toml --out out/u1")
-      ->callback([input, &common, &exit] { solve(*input, common, exit); });
+  auto* verb = module->add_subcommand(
+      "check", "parse and check a PDE file and say what would be solved; solves nothing");
+  verb->fallthrough();
+  verb->add_option("INPUT", *input, "PDE file (TOML), see docs/pde_file.md")->required();
+  verb->footer("Sample:\n  halfulp pde check solvers/inputs/u1.toml");
+  verb->callback([input, &common] { check(*input, common); });
+
+  const auto inputs = std::make_shared<std::vector<std::string>>();
+  const auto repeats = std::make_shared<int>(0);
+  auto* solver = module->add_subcommand(
+      "solve", "solve PDE files; write fields, report.json and picture.svg, print a table");
+  solver->fallthrough();
+  solver->add_option("INPUT", *inputs, "PDE files (TOML), see docs/pde_file.md")->required();
+  solver
+      ->add_option("--repeat", *repeats,
+                   "solve again this many times with the set-up kept and report the median time")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
+  solver->footer(
+      "--out DIR: one input is written to DIR, several to DIR/<name>; default out/<name>.\n"
+      "All of a problem's files appear together or not at all; docs/report.md describes them.\n"
+      "Samples:\n"
+      "  halfulp pde solve solvers/inputs/u1.toml --out out/u1\n"
+      "  halfulp pde solve solvers/inputs/u6.toml --repeat 9 --json");
+  solver->callback([inputs, repeats, &common, &exit] { solve(*inputs, *repeats, common, exit); });
 }
