@@ -523,8 +523,10 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   if (output.error) {
     picture.facts.push_back("relative L2 error " + short_text(output.error->relative_l2, 3));
   } else {
-    picture.facts.push_back("estimated relative L2 error " +
-                            short_text(solution.error_estimate, 2));
+    // No estimate is better than what rounding the data does.
+    picture.facts.push_back(
+        "estimated relative L2 error " +
+        short_text(std::max(solution.error_estimate, solution.floor_estimate), 2));
   }
   picture.facts.push_back("residual " + short_text(solution.residual, 3));
   std::string modes;

@@ -189,6 +189,28 @@ std::string superscript(int exponent) {
   return out;
 }
 
+/// 2.5e-13 as 2.5×10⁻¹³, wherever it stands in a text.
+std::string with_powers(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::size_t digits = i + 1;
+    if (digits < text.size() && (text[digits] == '-' || text[digits] == '+')) ++digits;
+    std::size_t end = digits;
+    while (end < text.size() && is_digit(text[end])) ++end;
+    const bool exponent = text[i] == 'e' && i > 0 && is_digit(text[i - 1]) && end > digits &&
+                          end - digits <= 3 && (end == text.size() || !is_letter(text[end]));
+    if (!exponent) {
+      out += text[i];
+      continue;
+    }
+    int value = 0;
+    std::from_chars(text.data() + digits, text.data() + end, value);
+    out += "×10" + superscript(text[i + 1] == '-' ? -value : value);
+    i = end - 1;
+  }
+  return out;
+}
+
 /// At most `digits` significant digits, for labels: 3.14, 1.2×10⁻⁵.
 std::string short_number(double value, int digits) {
   std::array<char, 64> buffer{};
@@ -389,9 +411,9 @@ std::optional<Scale> magnitude_scale(std::span<const double> values, int target,
                    target);
 }
 
-/// Wavelengths in a curve: half the extrema that stand out by more than a hundredth of its range.
-double count_wavelengths(std::span<const double> values) {
-  const Range range = range_of(values);
+/// Wavelengths in a curve: half the extrema that stand out by more than a hundredth of `range`,
+/// that of the whole field.
+double count_wavelengths(std::span<const double> values, const Range& range) {
   if (range.empty()) return 0;
   const double threshold = 0.01 * (range.upper - range.lower);
   if (!(threshold > 0) ||
@@ -572,6 +594,10 @@ class Page {
     if (opacity != 1) out_ += " fill-opacity=\"" + coordinate(opacity) + "\"";
     if (radius != 0) out_ += " rx=\"" + coordinate(radius) + "\"";
     out_ += "/>\n";
+  }
+  void dot(double x, double y, std::string_view fill) {
+    out_ += "<circle cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y) + "\" r=\"2\" fill=\"" +
+            std::string(fill) + "\"/>\n";
   }
   void path(std::string_view data, std::string_view stroke, double width,
             std::string_view fill = "none", double opacity = 1) {
@@ -865,6 +891,13 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
     page.rectangle({from, box.y, to - from, box.height}, band_colour, "none", 0.32);
   }
   page.path(curve(box, across, up, frequency, amplitude), spectrum_colour, 1.2);
+  if (found && visible < 80) {  // few enough to show where the spectrum was computed
+    for (std::size_t i = 0; i < visible; ++i) {
+      if (amplitude[i] > 0 && std::isfinite(amplitude[i]))
+        page.dot(box.x + across.unit(frequency[i]) * box.width,
+                 box.y + (1 - up.unit(amplitude[i])) * box.height, spectrum_colour);
+    }
+  }
   page.end_clip();
   // Labels of the bands, staggered in three rows; those without room are counted.
   std::array<double, 3> row_end = {-1e9, -1e9, -1e9};
@@ -908,7 +941,7 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
   const auto x = uniform_points(axis.lower, axis.upper, n);
   const auto u = sample(picture, {x});
   const Range range = range_of(u);
-  const double wavelengths = count_wavelengths(u);
+  const double wavelengths = count_wavelengths(u, range);
   const bool zoomed = wavelengths > 14;
 
   const Box whole = {86, top + 30, zoomed ? 720. : 1084., 270};
@@ -1109,8 +1142,10 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   const auto look_y = cell_points(axes[1].lower, axes[1].upper, look, true);
   const auto first = sample(picture, {look_x, look_y});
   const Range first_range = range_of(first);
-  const double level =
-      first_range.empty() ? 0 : first_range.lower + (first_range.upper - first_range.lower) / 2;
+  double level = 0;  // the mean; scaled against overflow
+  for (const double v : first) {
+    if (std::isfinite(v)) level += v / static_cast<double>(first.size());
+  }
   std::size_t peak = first.size() / 2;
   double best = -1;
   for (std::size_t i = 0; i < first.size(); ++i) {
@@ -1127,7 +1162,7 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
     const double fixed = d == 0 ? look_y[peak % look] : look_x[peak / look];
     const auto line =
         d == 0 ? sample(picture, {points, {fixed}}) : sample(picture, {{fixed}, points});
-    wavelengths[d] = count_wavelengths(line);
+    wavelengths[d] = count_wavelengths(line, first_range);
     window[d] = zoom_window(axes[d], points, line, std::max(wavelengths[d], 6.0));
   }
   const bool zoomed = std::max(wavelengths[0], wavelengths[1]) > 18;
@@ -1160,7 +1195,7 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
   if (is_signed) range.lower = -extreme, range.upper = extreme;
   const ColourMap map = is_signed ? ColourMap::diverging : ColourMap::sequential;
   const auto palette = palette_of(map);
-  const Scale colour = linear_scale(range.lower, range.upper, 6, 0.003);
+  const Scale colour = linear_scale(range.lower, range.upper, 8, 0.003);
   if (too_fast) {
     const auto coarse = block_maximum(fine, 512, 512, block);
     draw_raster(page, whole, Raster::from_grid(coarse, 64, 64), colour, palette, true);
@@ -1263,11 +1298,12 @@ std::string draw_svg(const Picture& picture) {
   std::string facts;
   for (const std::string& fact : picture.facts)
     facts += (facts.empty() ? "" : "\u00A0\u00A0·\u00A0\u00A0") + fact;
-  page.text(34, 91, facts, {.size = 13, .colour = muted}, 190);
+  page.text(34, 91, with_powers(facts), {.size = 13, .colour = muted}, 190);
   double top = 104;
   if (!picture.alarm.empty()) {
     page.rectangle({34, top, page_width - 64, 32}, "#c5221f", "none", 1, 4);
-    page.text(48, top + 21, picture.alarm, {.size = 15, .colour = "#ffffff", .bold = true}, 140);
+    page.text(48, top + 21, with_powers(picture.alarm),
+              {.size = 15, .colour = "#ffffff", .bold = true}, 140);
     top += 40;
   }
   const double height = picture.axes.size() == 1 ? draw_one_dimension(page, picture, top)

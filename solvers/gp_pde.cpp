@@ -135,7 +135,7 @@ std::vector<Job> plan(const std::vector<std::string>& inputs, const Common& comm
       throw halfulp::DomainError("pde solve", "INPUT", input, "a file name that can name a folder");
     const std::filesystem::path folder =
         own ? std::filesystem::path(common.out)
-            : (common.out.empty() ? std::filesystem::path("out") : common.out) / name;
+            : std::filesystem::path(common.out.empty() ? "out" : common.out) / name;
     if (std::find(folders.begin(), folders.end(), folder.string()) != folders.end())
       throw halfulp::DomainError(
           "pde solve", "INPUT", input,

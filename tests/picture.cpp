@@ -188,7 +188,7 @@ TEST_CASE("a picture is well-formed, bounded and the same every time", "[picture
     CHECK_FALSE(contains(svg, "inf"));
     const std::string text = all_text(root);
     CHECK(contains(text, "wave"));
-    CHECK(contains(text, "residual 1e-13"));
+    CHECK(contains(text, "residual 1×10⁻¹³"));
     CHECK(contains(text, "90–110"));
     CHECK(contains(text, "|u - exact|"));
     CHECK(contains(text, "Enlarged"));

@@ -38,10 +38,10 @@ struct PictureError {
 struct Picture {
   std::string title;
   std::string equation;            ///< subscripts and exponents are set as such: u_xx, x^2
-  std::vector<std::string> facts;  ///< one line below: status, error, residual, modes, time
+  std::vector<std::string> facts;  ///< one line below: status, error, residual, ...; 1e-9 as 10⁻⁹
   std::string alarm;               ///< shown in a red banner; empty: none
   std::string field = "u";         ///< name of the solution
-  std::vector<PictureAxis> axes;   ///< one or two
+  std::vector<PictureAxis> axes;  ///< one or two
   /// Values of the solution on a tensor grid in C order; called a few times, on grids the figure
   /// chooses (at most 2^19 points).
   std::function<std::vector<double>(std::span<const std::vector<double>> axes)> sample;
