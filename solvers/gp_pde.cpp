@@ -196,8 +196,14 @@ std::string solve_one(Job& job, int repeats, const Common& common, std::vector<s
   solution.timings.emplace_back("output grid", seconds_since(begin));
   terminal.clear();
   for (const auto& warning : solution.warnings) common.warn(file.problem.name + ": " + warning);
-  std::string report = pde::write_output(*job.folder, file, solution, output, sample, run);
-  job.folder->commit();
+  std::string report;
+  try {
+    report = pde::write_output(*job.folder, file, solution, output, sample, run);
+    job.folder->commit();
+  } catch (const halfulp::IoError& error) {
+    // The folder could be written before the solve: this is no bad input.
+    throw std::runtime_error(error.what());
+  }
 
   converged = solution.report.ok();
   std::ptrdiff_t unknowns = 1;

@@ -1,46 +1,12 @@
 // The program as a user runs it: exit codes, where output goes, what messages look like.
-#include <sys/wait.h>
+#include "program.hpp"
 
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 
 namespace {
-
-struct Folder {
-  std::filesystem::path path;
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "halfulp_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-};
-
-std::string content(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-struct Run {
-  int code;
-  std::string out, err;
-};
-
-/// Runs the program through the shell; `arguments` is shell text.
-Run run(const Folder& folder, const std::string& arguments) {
-  const auto out = folder.path / "stdout", err = folder.path / "stderr";
-  const std::string command = std::string("'") + HALFULP_PROGRAM + "' " + arguments + " >'" +
-                              out.string() + "' 2>'" + err.string() + "'";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content(out), content(err)};
-}
 
 const std::string inputs = HALFULP_INPUTS;
 

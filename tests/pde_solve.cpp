@@ -1,0 +1,217 @@
+// `halfulp pde solve` as a user runs it: files, table, report, exit codes, and nothing left behind.
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numbers>
+#include <vector>
+
+#include "halfulp/npy.hpp"
+#include "program.hpp"
+
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr const char* wave = R"toml([domain]
+x = [0, 1]
+[equation]
+expr = "u_xx - f"
+[exact]
+u = "sin(30*x) + x^2"
+[forcing]
+f = "auto"
+[bc]
+"x-,x+" = { type = "dirichlet", g = "exact" }
+[output]
+points = 101
+fields = ["u", "u_x", "residual"]
+formats = ["npy", "vti", "csv"]
+)toml";
+
+constexpr const char* plate = R"toml([domain]
+x = [0, 1]
+y = [0, "pi"]
+[equation]
+expr = "u_xx + u_yy - f"
+[exact]
+u = "sin(9*x)*cos(4*y)"
+[forcing]
+f = "auto"
+[bc]
+"x-,x+,y-,y+" = { type = "dirichlet", g = "exact" }
+[output]
+points = [40, 25]
+)toml";
+
+std::string put(const Folder& folder, const std::string& name, const std::string& text) {
+  const fs::path path = folder.path / name;
+  std::ofstream(path) << text;
+  return "'" + path.string() + "'";
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    names.push_back(fs::relative(entry.path(), folder).string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string to(const Folder& folder, const std::string& name) {
+  return " --out '" + (folder.path / name).string() + "' ";
+}
+
+}  // namespace
+
+TEST_CASE("solve writes fields whose measured error is the reported one", "[pde_solve]") {
+  const Folder folder;
+  const Run result = run(folder, "pde solve " + put(folder, "wave.toml", wave) + to(folder, "a/b"));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(result.err.empty());
+  CHECK(result.out.find("wave ") != std::string::npos);
+  CHECK(result.out.find("converged") != std::string::npos);
+  CHECK(names_in(folder.path / "a/b") ==
+        std::vector<std::string>{"picture.svg", "report.json", "residual.npy", "u.npy", "u_x.npy",
+                                 "wave.csv", "wave.vti", "x.npy"});
+  const auto x = halfulp::read_npy<double>(folder.path / "a/b/x.npy");
+  const auto u = halfulp::read_npy<double>(folder.path / "a/b/u.npy");
+  const auto ux = halfulp::read_npy<double>(folder.path / "a/b/u_x.npy");
+  const auto r = halfulp::read_npy<double>(folder.path / "a/b/residual.npy");
+  REQUIRE(u.shape == std::vector<std::ptrdiff_t>{101});
+  CHECK(x.values.front() == 0);
+  CHECK(x.values.back() == 1);
+  long double error = 0, size = 0, slope = 0, residual = 0;
+  for (std::size_t i = 0; i < 101; ++i) {
+    const long double t = x.values[i], exact = std::sin(30 * t) + t * t;
+    error += (u.values[i] - exact) * (u.values[i] - exact);
+    size += exact * exact;
+    slope = std::max(slope, std::fabs(ux.values[i] - (30 * std::cos(30 * t) + 2 * t)));
+    residual += static_cast<long double>(r.values[i]) * r.values[i];
+  }
+  const json report = json::parse(content(folder.path / "a/b/report.json"));
+  const double reported = report["result"]["error"]["relative_l2"];
+  CHECK(reported < 1e-11);
+  CHECK(std::fabs(reported - static_cast<double>(std::sqrt(error / size))) <
+        1e-3 * reported + 1e-19);
+  CHECK(slope < 1e-9);
+  CHECK(report["result"]["residual_on_grid"]["l2"].get<double>() ==
+        Approx(static_cast<double>(std::sqrt(residual / 101))).epsilon(1e-12));
+  CHECK(report["report"]["status"] == "converged");
+}
+
+TEST_CASE("--json prints the report and nothing else", "[pde_solve]") {
+  const Folder folder;
+  const Run result = run(
+      folder, "pde solve --json --repeat 3 " + put(folder, "plate.toml", plate) + to(folder, "p"));
+  REQUIRE(result.code == 0);
+  CHECK(result.err.empty());
+  CHECK(result.out == content(folder.path / "p/report.json"));
+  const json report = json::parse(result.out);
+  CHECK(report["schema"] == 1);
+  CHECK(report["result"]["repeats"] == 3);
+  CHECK(report["result"]["repeat_solve"] > 0.0);
+  CHECK(report["result"]["repeat_solve"] < report["result"]["seconds"]);
+  const auto u = halfulp::read_npy<double>(folder.path / "p/u.npy");
+  CHECK(u.shape == std::vector<std::ptrdiff_t>{40, 25});
+}
+
+TEST_CASE("the same bytes again, but for the timings", "[pde_solve]") {
+  const Folder folder;
+  const std::string input = put(folder, "plate.toml", plate);
+  REQUIRE(run(folder, "pde solve --threads 1 " + input + to(folder, "one")).code == 0);
+  REQUIRE(run(folder, "pde solve --threads 2 " + input + to(folder, "two")).code == 0);
+  CHECK(content(folder.path / "one/u.npy") == content(folder.path / "two/u.npy"));
+  json one = json::parse(content(folder.path / "one/report.json"));
+  json two = json::parse(content(folder.path / "two/report.json"));
+  for (json* report : {&one, &two}) {
+    (*report)["result"].erase("seconds");
+    (*report)["result"].erase("timings");
+    (*report)["environment"].erase("threads");
+    (*report)["options"].erase("threads");
+  }
+  CHECK(one == two);
+}
+
+TEST_CASE("several inputs make one table and one folder each", "[pde_solve]") {
+  const Folder folder;
+  const std::string inputs =
+      put(folder, "wave.toml", wave) + " " + put(folder, "plate.toml", plate);
+  const Run text = run(folder, "pde solve " + inputs + to(folder, "all"));
+  REQUIRE(text.code == 0);
+  CHECK(fs::exists(folder.path / "all/wave/report.json"));
+  CHECK(fs::exists(folder.path / "all/plate/report.json"));
+  CHECK(text.out.find("problem") < text.out.find("\nwave "));
+  CHECK(text.out.find("\nwave ") < text.out.find("\nplate "));
+  const Run object = run(folder, "pde solve --json " + inputs + to(folder, "all"));
+  REQUIRE(object.code == 0);
+  const json all = json::parse(object.out);
+  CHECK(all["report"]["converged"] == true);
+  CHECK(all["result"]["problems"].size() == 2);
+  CHECK(all["result"]["problems"][1]["result"]["problem"]["name"] == "plate");
+  // Two inputs of one name would overwrite each other.
+  fs::create_directory(folder.path / "other");
+  const Run twice = run(folder, "pde solve " + inputs + " " + put(folder, "other/wave.toml", wave) +
+                                    to(folder, "all"));
+  CHECK(twice.code == 2);
+}
+
+TEST_CASE("without --out the folder is out/<name>", "[pde_solve]") {
+  const Folder folder;
+  put(folder, "wave.toml", wave);
+  const Run result = run(folder, "pde solve wave.toml", "cd '" + folder.path.string() + "' && ");
+  CHECK(result.code == 0);
+  CHECK(fs::exists(folder.path / "out/wave/u.npy"));
+}
+
+TEST_CASE("an under-resolved problem says so with exit code 3 and is written", "[pde_solve]") {
+  const Folder folder;
+  std::string text = wave;
+  text.replace(text.find("30*x"), 4, "3000*x");
+  text += "[solver]\nmax_modes = 60\n";
+  const Run result =
+      run(folder, "pde solve " + put(folder, "fast.toml", text) + to(folder, "fast"));
+  CHECK(result.code == 3);
+  const json report = json::parse(content(folder.path / "fast/report.json"));
+  CHECK(report["report"]["converged"] == false);
+  CHECK(report["report"]["status"] != "converged");
+  CHECK(report["result"]["error"]["relative_l2"] > 1e-3);
+  CHECK(content(folder.path / "fast/picture.svg").find("Not converged") != std::string::npos);
+  CHECK(fs::exists(folder.path / "fast/u.npy"));
+}
+
+TEST_CASE("output that cannot be written is found before the solve", "[pde_solve]") {
+  const Folder folder;
+  const std::string input = put(folder, "wave.toml", wave);
+  put(folder, "file", "x");
+  for (const char* out : {"file", "file/below"}) {
+    const Run result = run(folder, "pde solve " + input + to(folder, out));
+    CHECK(result.code == 2);
+    CHECK(result.out.empty());
+    CHECK(result.err.find("halfulp: error: ") == 0);
+  }
+  CHECK(run(folder, "pde solve " + input + " --out /proc/none/here").code == 2);
+  CHECK(names_in(folder.path) == std::vector<std::string>{"file", "stderr", "stdout", "wave.toml"});
+}
+
+TEST_CASE("one bad input among several: nothing is solved or written", "[pde_solve]") {
+  const Folder folder;
+  const Run result = run(folder, "pde solve " + put(folder, "wave.toml", wave) + " " +
+                                     put(folder, "bad.toml", "[domain]\n") + to(folder, "all"));
+  CHECK(result.code == 2);
+  CHECK(result.out.empty());
+  CHECK(result.err.find("bad.toml") != std::string::npos);
+  CHECK_FALSE(fs::exists(folder.path / "all"));
+}
+
+TEST_CASE("a full disk leaves nothing half-written", "[pde_solve]") {
+  const Folder folder;
+  const std::string input = put(folder, "wave.toml", wave);
+  // 512-byte blocks: the picture does not fit, and a write fails part way.
+  const Run result =
+      run(folder, "pde solve " + input + to(folder, "full"), "trap '' XFSZ; ulimit -f 16; ");
+  CHECK(result.code == 1);
+  CHECK(names_in(folder.path) == std::vector<std::string>{"stderr", "stdout", "wave.toml"});
+}
