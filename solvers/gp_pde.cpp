@@ -231,22 +231,39 @@ void solve(const std::vector<std::string>& inputs, int repeats, const Common& co
     header.emplace_back("status");
     print_row(header, name_width, common.hex);
   }
+  const std::filesystem::path first = jobs[0].folder->path();
+  const std::string where = (jobs.size() == 1 ? first : first.parent_path() / "<problem>").string();
   std::vector<std::string> reports;
-  bool all_converged = true;
+  bool all_converged = true, all_solved = true;
   for (Job& job : jobs) {
     std::vector<std::string> row;
     bool converged = false;
-    reports.push_back(solve_one(job, repeats, common, row, converged));
+    try {
+      reports.push_back(solve_one(job, repeats, common, row, converged));
+    } catch (const halfulp::Cancelled&) {
+      throw;
+    } catch (const halfulp::Error& error) {
+      // What only the solver can find out spoils its own problem, not those after it.
+      if (jobs.size() == 1) throw;
+      all_solved = false;
+      std::cerr << "halfulp: error: " << job.file.problem.name << ": "
+                << halfulp::escape_text(error.what()) << '\n';
+      nlohmann::ordered_json report = {{"input", job.file.file}, {"error", error.what()}};
+      reports.push_back(
+          report.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+      row = {job.file.problem.name, "-", "-", "-", "-"};
+      if (repeats > 0) row.emplace_back("-");
+      row.emplace_back("refused");
+    }
     all_converged = all_converged && converged;
+    job.folder.reset();
     if (!common.json) print_row(row, name_width, common.hex);
   }
-  exit = all_converged ? Exit::done : Exit::not_converged;
+  exit = !all_solved ? Exit::bad_input : all_converged ? Exit::done : Exit::not_converged;
   if (!common.json) {
     std::cout << "\nrel. error: relative L2 against the exact solution on the output grid, - where "
                  "none is known.\nFields, report.json and picture.svg in";
-    for (const Job& job : jobs)
-      std::cout << ' ' << halfulp::escape_text(job.folder->path().string());
-    std::cout << '\n';
+    std::cout << ' ' << halfulp::escape_text(where) << '\n';
     return;
   }
   if (reports.size() == 1) {
