@@ -710,7 +710,7 @@ void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up
   if (!left.empty()) {
     std::size_t longest = 0;
     for (const Tick& tick : up.ticks) longest = std::max(longest, character_count(tick.label));
-    page.text(box.x - 20 - 6.3 * static_cast<double>(longest), box.y + box.height / 2, left,
+    page.text(box.x - 18 - 7.4 * static_cast<double>(longest), box.y + box.height / 2, left,
               {.anchor = "middle", .colour = muted, .rotate = -90});
   }
 }
@@ -873,6 +873,13 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
   if (highest > 0)
     right = std::min(right, 1.4 * highest + 4 * std::numbers::pi / (axis.upper - axis.lower));
   right = std::max(right, 1.02 * highest);
+  // What the bands missed must be seen.
+  const Range amplitudes = range_of(axis.amplitude);
+  for (std::size_t i = axis.frequency.size(); i-- > 0;) {
+    if (!(axis.amplitude[i] >= 1e-4 * amplitudes.upper)) continue;
+    right = std::max(right, std::min(1.1 * axis.frequency[i], frequencies.upper));
+    break;
+  }
   if (!(right > 0)) right = 1;
   std::size_t visible = 0;
   while (visible < axis.frequency.size() && axis.frequency[visible] <= right) ++visible;

@@ -232,6 +232,17 @@ TEST_CASE("every byte sequence as a title and equation parses", "[picture]") {
   }
 }
 
+TEST_CASE("the spectrum's axis reaches the peak that the bands missed", "[picture]") {
+  Picture picture = wave_1d();
+  picture.axes[0].bands = {{0, 5}};
+  picture.axes[0].frequency = uniform(0, 3000, 3000);
+  picture.axes[0].amplitude.assign(3000, 1e-12);
+  picture.axes[0].amplitude[3] = 1;
+  CHECK_FALSE(contains(all_text(xml::parse(halfulp::draw_svg(picture))), "\n2000\n"));
+  picture.axes[0].amplitude[2200] = 1;
+  CHECK(contains(all_text(xml::parse(halfulp::draw_svg(picture))), "\n2000\n"));
+}
+
 TEST_CASE("a failure is announced", "[picture]") {
   Picture picture = wave_2d();
   picture.alarm = "Not converged: stagnated";
