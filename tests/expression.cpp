@@ -50,7 +50,7 @@ bool same_bits(dd a, dd b) {
 Mp to_mp(dd a) { return Mp(a.hi) + Mp(a.lo); }
 bool finite(const Mp& a) { return boost::multiprecision::isfinite(a); }
 
-/// Random formulas as text with redundant parentheses. Smooth ones stay moderate on [-1, 1]^4.
+/// Random formulas as text with redundant parentheses.
 class RandomFormula {
  public:
   explicit RandomFormula(unsigned seed) : engine_(seed) {}
@@ -59,95 +59,114 @@ class RandomFormula {
     return a + (b - a) * std::ldexp(static_cast<double>(engine_() >> 11), -53);
   }
 
+  /// Values and condition stay moderate, whatever the nesting.
   std::string smooth(int depth) {
-    if (depth == 0) return leaf();
-    const auto a = [&] { return smooth(depth - 1); };
-    switch (below(24)) {
+    if (depth == 0) return leaf(smooth_leaves_);
+    const int kind = below(24);
+    const std::string a = smooth(depth - 1);  // in this order with every compiler
+    const auto next = [&] { return smooth(depth - 1); };
+    switch (kind) {
       case 0:
-        return "(" + a() + ")+(" + a() + ")";
+        return "(" + a + ")+(" + next() + ")";
       case 1:
-        return "(" + a() + ")-(" + a() + ")";
+        return "(" + a + ")-(" + next() + ")";
       case 2:
-        return "(" + a() + ")*(" + a() + ")";
+        return "(" + a + ")*sin(" + next() + ")";
       case 3:
-        return "(" + a() + ")/(2+(" + a() + ")^2)";
+        return "(" + a + ")/(2+(" + next() + ")^2)";
       case 4:
-        return "-(" + a() + ")";
+        return "-(" + a + ")";
       case 5:
-        return "sin(" + a() + ")";
+        return "sin(" + a + ")";
       case 6:
-        return "cos(" + a() + ")";
+        return "cos(" + a + ")";
       case 7:
-        return "exp(sin(" + a() + "))";
+        return "exp(sin(" + a + "))";
       case 8:
-        return "log(1.1+(" + a() + ")^2)";
+        return "log(1.1+(" + a + ")^2)";
       case 9:
-        return "sqrt(0.3+(" + a() + ")^2)";
+        return "sqrt(0.3+(" + a + ")^2)";
       case 10:
-        return "tanh(" + a() + ")";
+        return "tanh(" + a + ")";
       case 11:
-        return "atan(" + a() + ")";
+        return "atan(" + a + ")";
       case 12:
-        return "tan(0.5*sin(" + a() + "))";
+        return "tan(0.5*sin(" + a + "))";
       case 13:
-        return "asin(0.7*sin(" + a() + "))";
+        return "asin(0.7*sin(" + a + "))";
       case 14:
-        return "acosh(1.5+(" + a() + ")^2)";
+        return "acosh(1.5+(" + a + ")^2)";
       case 15:
-        return "atanh(0.6*cos(" + a() + "))";
+        return "atanh(0.6*cos(" + a + "))";
       case 16:
-        return "erf(" + a() + ")";
+        return "erf(" + a + ")";
       case 17:
-        return "hypot(" + a() + ", 1+(" + a() + ")^2)";
+        return "hypot(" + a + ", 1+cos(" + next() + ")^2)";
       case 18:
-        return "atan2(" + a() + ", 1+(" + a() + ")^2)";
+        return "atan2(" + a + ", 1+(" + next() + ")^2)";
       case 19:
-        return "(" + a() + ")^3";
+        return "sin(" + a + ")^3";
       case 20:
-        return "(1.5+(" + a() + ")^2)^(sin(" + a() + "))";
+        return "(1.5+(" + a + ")^2)^sin(" + next() + ")";
       case 21:
-        return "max(" + a() + ", " + a() + ")";
-      case 22:
-        return "((" + a() + ") < (" + a() + ") ? (" + a() + ") : (" + a() + "))";
+        return "max(" + a + ", " + next() + ")";
+      case 22: {
+        const std::string b = next(), c = next();
+        return "((" + a + ") < (" + b + ") ? (" + c + ") : (" + next() + "))";
+      }
       default:
-        return "abs(" + a() + ")";
+        return "abs(" + a + ")";
     }
   }
 
   /// Anything the grammar has, sensible or not.
   std::string wild(int depth) {
-    if (depth == 0 || below(12) == 0) return leaf();
-    const auto a = [&] { return "(" + wild(depth - 1) + ")"; };
-    const auto bare = [&] { return wild(depth - 1); };
+    if (depth == 0 || below(12) == 0) return leaf(leaves_);
     static const char* operators[] = {"+",  "-",  "*",  "/",     "^",    "**", "<", "<=", ">",
                                       ">=", "==", "!=", " and ", " or ", "+",  "-", "*",  "/"};
-    switch (below(6)) {
-      case 0:
-      case 1:
-      case 2:
-        return a() + operators[below(18)] + a();
-      case 3:
-        return (below(2) ? "-" : "+") + a();
-      case 4:
-        return a() + " ? " + bare() + " : " + bare();
-      default:
-        break;
-    }
+    const int kind = below(6), op = below(18), sign = below(2);
     const auto& names = halfulp::reserved_names();
     const std::string name = names[4 + below(static_cast<int>(names.size()) - 4)];
-    if (name == "if") return "if(" + bare() + "," + bare() + "," + bare() + ")";
-    for (const char* two : {"atan2", "min", "max", "pow", "hypot", "mod"})
-      if (name == two) return name + "(" + bare() + ", " + bare() + ")";
-    return name + "(" + bare() + ")";
+    const std::string a = wild(depth - 1);
+    if (kind == 3) return (sign ? "-(" : "+(") + a + ")";
+    const bool unary = kind == 5 && name != "if" && !two_arguments(name);
+    if (unary) return name + "(" + a + ")";
+    const std::string b = wild(depth - 1);
+    if (kind < 3) return "(" + a + ")" + operators[op] + "(" + b + ")";
+    if (kind == 5 && name != "if") return name + "(" + a + ", " + b + ")";
+    const std::string c = wild(depth - 1);
+    return kind == 4 ? "(" + a + ") ? " + b + " : " + c : "if(" + a + "," + b + "," + c + ")";
   }
 
  private:
-  std::string leaf() {
-    static const char* leaves[] = {"x", "y", "z",    "u",        "x",         "y",
+  static bool two_arguments(const std::string& name) {
+    for (const char* two : {"atan2", "min", "max", "pow", "hypot", "mod"})
+      if (name == two) return true;
+    return false;
+  }
+  std::string leaf(const std::vector<const char*>& from) {
+    return from[static_cast<std::size_t>(below(static_cast<int>(from.size())))];
+  }
+  std::vector<const char*> smooth_leaves_{"x",
+                                          "y",
+                                          "z",
+                                          "u",
+                                          "x",
+                                          "y",
+                                          "1",
+                                          "2",
+                                          "0.5",
+                                          "0.1",
+                                          "3.7e-2",
+                                          "pi",
+                                          "e",
+                                          "0",
+                                          "1e-7",
+                                          "0x1.8p-3",
+                                          "0.333333333333"};
+  std::vector<const char*> leaves_{"x", "y", "z",    "u",        "x",         "y",
                                    "1", "2", "0.5",  "0.1",      "3.7e-2",    "pi",
                                    "e", "0", "1e-7", "0x1.8p-3", "12345.678", "0.333333333333"};
-    return leaves[below(18)];
-  }
   std::mt19937_64 engine_;
 };
 
@@ -900,17 +919,17 @@ struct Counted {
 };
 #define SAME_AS_DOUBLE(f) \
   [[maybe_unused]] Counted f(Counted a) { return std::f(a.v); }
-SAME_AS_DOUBLE(cos)
-SAME_AS_DOUBLE(tan)
-SAME_AS_DOUBLE(asin)
-SAME_AS_DOUBLE(acos) SAME_AS_DOUBLE(atan) SAME_AS_DOUBLE(sinh) SAME_AS_DOUBLE(cosh)
-    SAME_AS_DOUBLE(tanh) SAME_AS_DOUBLE(asinh) SAME_AS_DOUBLE(acosh) SAME_AS_DOUBLE(atanh)
-        SAME_AS_DOUBLE(exp) SAME_AS_DOUBLE(expm1) SAME_AS_DOUBLE(log) SAME_AS_DOUBLE(log10)
-            SAME_AS_DOUBLE(log2) SAME_AS_DOUBLE(log1p) SAME_AS_DOUBLE(sqrt) SAME_AS_DOUBLE(cbrt)
-                SAME_AS_DOUBLE(abs) SAME_AS_DOUBLE(erf) SAME_AS_DOUBLE(erfc) SAME_AS_DOUBLE(floor)
-                    SAME_AS_DOUBLE(ceil) SAME_AS_DOUBLE(round)
+// clang-format off
+SAME_AS_DOUBLE(cos) SAME_AS_DOUBLE(tan) SAME_AS_DOUBLE(asin) SAME_AS_DOUBLE(acos)
+SAME_AS_DOUBLE(atan) SAME_AS_DOUBLE(sinh) SAME_AS_DOUBLE(cosh) SAME_AS_DOUBLE(tanh)
+SAME_AS_DOUBLE(asinh) SAME_AS_DOUBLE(acosh) SAME_AS_DOUBLE(atanh) SAME_AS_DOUBLE(exp)
+SAME_AS_DOUBLE(expm1) SAME_AS_DOUBLE(log) SAME_AS_DOUBLE(log10) SAME_AS_DOUBLE(log2)
+SAME_AS_DOUBLE(log1p) SAME_AS_DOUBLE(sqrt) SAME_AS_DOUBLE(cbrt) SAME_AS_DOUBLE(abs)
+SAME_AS_DOUBLE(erf) SAME_AS_DOUBLE(erfc) SAME_AS_DOUBLE(floor) SAME_AS_DOUBLE(ceil)
+SAME_AS_DOUBLE(round)
+// clang-format on
 #undef SAME_AS_DOUBLE
-                        [[maybe_unused]] Counted pow(Counted a, Counted b) {
+                            [[maybe_unused]] Counted pow(Counted a, Counted b) {
   return std::pow(a.v, b.v);
 }
 [[maybe_unused]] Counted atan2(Counted a, Counted b) { return std::atan2(a.v, b.v); }

@@ -1,7 +1,7 @@
 #define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
 
-/// Read by LeakSanitizer where there is one: LLVM's OpenMP never frees the descriptors of the threads
-/// that it keeps.
+/// Read by LeakSanitizer where there is one: LLVM's OpenMP never frees the descriptors of the
+/// threads that it keeps, CLN (below GiNaC) not all of its constants.
 extern "C" const char* __lsan_default_suppressions();
-extern "C" const char* __lsan_default_suppressions() { return "leak:libomp.so\n"; }
+extern "C" const char* __lsan_default_suppressions() { return "leak:libomp.so\nleak:libcln.so\n"; }
