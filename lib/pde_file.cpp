@@ -505,13 +505,18 @@ class Reader {
   /// is left to the parser, which stops at the same place.
   void check_text() const {
     int depth = 0, dots = 0;
-    std::size_t i = 0;
-    unsigned line = 1;
+    std::size_t i = text_.starts_with("\xEF\xBB\xBF") ? 3 : 0;  // byte order mark
     std::size_t line_begin = 0;
-    const auto refuse = [&](const char* what) {
-      throw InputError(
-          result_.file, static_cast<int>(line), static_cast<int>(i - line_begin) + 1,
-          std::string(what) + " are nested more than " + std::to_string(max_nesting) + " deep");
+    int line = 1;
+    char last = '\n';  // the last byte outside strings and comments that is not a blank
+    const auto refuse = [&](const std::string& what) {
+      throw InputError(result_.file, line, static_cast<int>(i - line_begin) + 1, what,
+                       line_text(line));
+    };
+    const std::string deep = " are nested more than " + std::to_string(max_nesting) + " deep";
+    const auto new_line = [&](std::size_t begin) {
+      ++line;
+      line_begin = begin;
     };
     while (i < text_.size()) {
       const char c = text_[i];
@@ -519,46 +524,41 @@ class Reader {
         while (i < text_.size() && text_[i] != '\n') ++i;
         continue;
       }
-      if (c == '"' || c == '\'') {
+      // A quote in another place begins no string: toml++ looks on for the end of the wrong value.
+      const bool may_begin = std::string_view("\n=[{,.").find(last) != std::string_view::npos;
+      if ((c == '"' || c == '\'') && may_begin) {
         const std::string_view triple = c == '"' ? "\"\"\"" : "'''";
         const bool many = text_.substr(i, 3) == triple;
         i += many ? 3 : 1;
         while (i < text_.size()) {
           if (c == '"' && text_[i] == '\\' && i + 1 < text_.size()) {
-            if (text_[i + 1] == '\n') {
-              ++line;
-              line_begin = i + 2;
-            }
+            if (text_[i + 1] == '\n') new_line(i + 2);
             i += 2;
             continue;
           }
           if (text_[i] == '\n') {
             if (!many) break;
-            ++line;
-            line_begin = i + 1;
+            new_line(i + 1);
           }
           if (many ? text_.substr(i, 3) == triple : text_[i] == c) break;
           ++i;
         }
         if (i < text_.size() && text_[i] != '\n') i += many ? 3 : 1;
         while (many && i < text_.size() && text_[i] == c) ++i;  // """a"""" ends with a quote
+        last = c;
         continue;
       }
       // TOML has these in strings and comments only; toml++ 3.3 looks them up in tables of letters
       // that not all of them are in.
-      if (static_cast<unsigned char>(c) >= 0x80 && (i >= 3 || !text_.starts_with("\xEF\xBB\xBF")))
-        throw InputError(result_.file, static_cast<int>(line), static_cast<int>(i - line_begin) + 1,
-                         "not valid TOML: outside quotes only ASCII characters can stand",
-                         line_text(static_cast<int>(line)));
+      if (static_cast<unsigned char>(c) >= 0x80)
+        refuse("not valid TOML: outside quotes only ASCII characters can stand");
       if (c == '[' || c == '{') ++depth;
       if (c == ']' || c == '}') --depth;
-      if (depth > max_nesting) refuse("brackets");
-      if (c == '.' && ++dots > max_nesting) refuse("keys");
+      if (depth > max_nesting) refuse("brackets" + deep);
+      if (c == '.' && ++dots > max_nesting) refuse("keys" + deep);
       if (c == '=' || c == ',' || c == '\n' || c == '[' || c == '{') dots = 0;
-      if (c == '\n') {
-        ++line;
-        line_begin = i + 1;
-      }
+      if (c == '\n') new_line(i + 1);
+      if (c == '\n' || !is_blank(c)) last = c;
       ++i;
     }
   }

@@ -85,6 +85,7 @@ TEST_CASE("text that is not TOML is refused where it stops being TOML", "[pde_fi
       {"[domain]\nx = @zero\n", "not valid TOML"},
       {"[domain]\nx = [0, 1]\nx = @[0, 2]\n", "not valid TOML"},
       {"[domain@\n", "not valid TOML"},
+      {"[domain]\nx = 09 '@\xCF\x80'\n", "only ASCII"},
       {"[domain]\n@\xCB\xA4 = [0, 1]\n", "only ASCII"},
       {"# a comment\n[@: value]\n", "not valid TOML: ':' cannot stand here"},
       {std::string(std::size_t{2} << 20, '#'), "at most 1048576"},
@@ -660,6 +661,7 @@ TEST_CASE("numbers out of range and odd strings do no harm", "[pde_file]") {
         domain + equation(std::string(300, '(') + "u_xx" + std::string(300, ')')) + sides,
         std::string("[domain]\nx = [0, 1]\0", 20), std::string("\xFF\xFE[domain]"),
         domain + equation("u_xx - f") + "[forcing]\nf = \"\\u0000.npy\"\n" + sides,
+        std::string("D = 09\0.\0'i\0\xCF\x80\0 ", 15),
         domain + equation("u_xx - f") + "[forcing]\nf = \"/.npy\"\n" + sides}) {
     try {
       (void)pde::parse_pde_file(text);
