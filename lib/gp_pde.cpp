@@ -305,20 +305,23 @@ struct Solver::Impl {
     s.timings = std::move(timings);
 
     // Rounding of the result and, for samples, their noise: what the fit leaves over, through the
-    // smallest eigenvalue, averaged over the samples.
+    // smallest eigenvalue. Rounding errors of a sampled formula repeat along an axis where the
+    // formula does, so that they average over one axis at most; the factor 3 covers what is left of
+    // their correlation.
     s.floor_estimate = eps / 2;
     if (rhs.sampled) {
-      const std::vector<Points> grid = comparison_grid(c);
-      double count = 1, modes = 1;
+      double count = infinity, freedom = 1;
       for (Size k = 0; k < d; ++k) {
-        count *= static_cast<double>(rhs.axes[k].size());
-        modes *= static_cast<double>(disc.basis[k]->size());
+        const auto n = static_cast<double>(rhs.axes[k].size());
+        count = std::min(count, n);
+        freedom *= 1 - static_cast<double>(disc.basis[k]->size()) / n;
       }
       const std::vector<int> zero(d, 0);
-      const double freedom = std::max(0.05, 1 - modes / count);
-      const double noise = std::max(eps / 4, quality.residual / std::sqrt(freedom)) * quality.scale;
-      const double response = disc.smallest_eigenvalue * rms(field.values(grid, zero));
-      if (response > 0) s.floor_estimate += noise / (response * std::sqrt(count));
+      const double noise =
+          quality.scale * std::max(eps / 4, quality.residual / std::sqrt(std::max(0.05, freedom)));
+      const double response =
+          disc.smallest_eigenvalue * rms(field.values(comparison_grid(c), zero));
+      if (response > 0) s.floor_estimate += 3 * noise / (response * std::sqrt(count));
     }
     s.error_estimate = error_estimate + s.floor_estimate;
     s.report.iterations = 1;

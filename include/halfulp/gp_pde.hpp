@@ -15,8 +15,30 @@
 #include "halfulp/kernel/dd.hpp"
 #include "halfulp/report.hpp"
 
-/// Gaussian-process solvers for linear PDEs on boxes, in square-root form.
-/// (The manual part of this header is written with the solver.)
+/// Gaussian-process solvers for linear PDEs on intervals and rectangles, in square-root form.
+///
+/// The prior of the solution is a Gaussian process whose spectral density is a mixture of bands,
+/// k(x - x') = sum_j S(w_j) cos(w_j (x - x')), one factor an axis (Fang et al. 2024, eq. 6-9). It
+/// is never used as a Gram matrix, whose condition number would cost half of the digits: its square
+/// root, the weighted Fourier features sqrt(S(w_j)) cos(w_j x), sqrt(S(w_j)) sin(w_j x), spans the
+/// solution, and a rank-revealing factorisation in double-double keeps as many orthonormal modes as
+/// carry weight. The bands come from the data: forcing and boundary data, through a windowed FFT.
+///
+///     using namespace halfulp;
+///     const Expression u = parse_expression("sin(100*x)", {"x"});
+///     gp_pde::Problem p;
+///     p.axes = {{"x", 0.0, 1.0}};
+///     p.equation = parse_expression("u_xx - f", {"x", "u", "u_xx", "f"});
+///     p.forcing = u.derivative("x").derivative("x");
+///     p.sides = {{{{.kind = gp_pde::SideKind::dirichlet, .g = u},
+///                  {.kind = gp_pde::SideKind::dirichlet, .g = u}}}};
+///     const gp_pde::Solution s = gp_pde::solve(p);   // s.report, s.error_estimate, s.on_grid(...)
+///
+/// One dimension: equation at the nodes and conditions at the ends as one weighted least-squares
+/// problem, with the fast exponentials of the homogeneous equation beside the modes (a boundary
+/// layer is not imitated by frequencies). Two dimensions: Galerkin with the conditions in weak form
+/// (Nitsche 1971), a Sylvester equation A X + X B^T = R factored in double and refined in
+/// double-double. docs/gp_pde.md derives both.
 namespace halfulp::gp_pde {
 
 /// One dimension of the box, [lower, upper]; `name` is also the suffix of derivatives (u_xx).
@@ -44,15 +66,20 @@ struct GridSamples {
   std::vector<double> values;
 };
 
-/// A PDE `equation = 0`, linear in u and its derivatives.
+/// A PDE `equation = 0` on a box, linear in u and its derivatives to order two.
+///
+/// One dimension: coefficients may depend on x. Two dimensions: constant coefficients of u, u_x,
+/// u_y, u_xx, u_yy, u_xy; elliptic, parabolic (second order in one axis, first order in the other)
+/// or first order. Each axis needs as many conditions as its order: two sides, or one where the
+/// flow enters, or none; or both sides periodic.
 struct Problem {
   std::string name;
-  std::vector<Axis> axes;                       ///< one or two
-  Expression equation;                          ///< in the axes' names, u, u_x, u_xx, u_xy, ..., and forcing_symbol
-  std::string forcing_symbol = "f";             ///< may be absent from the equation
-  std::variant<Expression, GridSamples> forcing;///< what forcing_symbol stands for
-  std::optional<Expression> exact;              ///< errors are reported against it; never used to solve
-  std::vector<std::array<Side, 2>> sides;       ///< sides[axis][0] lower, [1] upper
+  std::vector<Axis> axes;  ///< one or two
+  Expression equation;     ///< in the axes' names, u, u_x, u_xx, u_xy, ..., and forcing_symbol
+  std::string forcing_symbol = "f";               ///< may be absent from the equation
+  std::variant<Expression, GridSamples> forcing;  ///< what forcing_symbol stands for
+  std::optional<Expression> exact;         ///< errors are reported against it; never used to solve
+  std::vector<std::array<Side, 2>> sides;  ///< sides[axis][0] lower, [1] upper
 };
 
 enum class KernelType { gaussian, student_t, matern, periodic };
@@ -67,16 +94,20 @@ struct Band {
 };
 
 struct Options {
+  /// How the density falls off outside a band: Gaussian, or as a Student-t with five degrees of
+  /// freedom (the spectrum of a Matern-5/2 kernel).
   KernelType kernel = KernelType::gaussian;
-  std::vector<std::vector<Band>> bands;   ///< per axis; empty: inferred from forcing and boundary data
-  std::vector<std::ptrdiff_t> nodes_per_axis;  ///< empty: chosen
-  Nodes nodes = Nodes::gauss;
-  Method method = Method::automatic;
+  std::vector<std::vector<Band>>
+      bands;  ///< per axis; empty: inferred from forcing and boundary data
+  std::vector<std::ptrdiff_t> nodes_per_axis;  ///< where the equation is imposed; empty: chosen
+  Nodes nodes = Nodes::gauss;                  ///< kind of those nodes
+  Method method = Method::automatic;           ///< collocation in 1-D, galerkin in 2-D
   Precision setup_precision = Precision::dd;
-  double tolerance = 0;                   ///< on the relative residual; 0: what the precision allows
-  std::ptrdiff_t max_modes = 1200;        ///< per axis
-  int threads = 0;                        ///< 0: OpenMP's default
-  std::size_t memory_limit = std::size_t{8} << 30;  ///< bytes; a larger need is a DomainError naming it
+  double tolerance = 0;            ///< on Report::residual; 0: 1e-10
+  std::ptrdiff_t max_modes = 640;  ///< per axis; at most 640 in 1-D and 400 in 2-D are used
+  int threads = 0;                 ///< 0: OpenMP's default
+  std::size_t memory_limit = std::size_t{8}
+                             << 30;  ///< bytes; a larger need is a DomainError naming it
   /// Called between phases with a fraction in [0, 1] and what is being done; returning false stops
   /// the solver with Cancelled.
   std::function<bool(double fraction, const char* phase)> progress;
@@ -87,13 +118,13 @@ using Timings = std::vector<std::pair<std::string, double>>;
 
 /// What the solver did on one axis.
 struct AxisInfo {
-  std::vector<Band> bands;       ///< used
+  std::vector<Band> bands;                 ///< used
   std::vector<double> spectrum_frequency;  ///< angular frequencies of the windowed spectrum
   std::vector<double> spectrum;            ///< its amplitude (largest 1), forcing and boundary data
-  std::ptrdiff_t features = 0;   ///< weighted Fourier features
-  std::ptrdiff_t modes = 0;      ///< L2-orthonormal basis functions kept
-  std::ptrdiff_t nodes = 0;      ///< where the equation is imposed
-  double smallest_pivot = 1;     ///< of the rank-revealing factorisation, relative to the largest
+  std::ptrdiff_t features = 0;             ///< weighted Fourier features
+  std::ptrdiff_t modes = 0;                ///< L2-orthonormal basis functions kept
+  std::ptrdiff_t nodes = 0;                ///< where the equation is imposed
+  double smallest_pivot = 1;  ///< of the rank-revealing factorisation, relative to the largest
 };
 
 /// A solved field: evaluate it anywhere in the box, with derivatives up to order two.
@@ -103,13 +134,21 @@ class Solution {
   [[nodiscard]] std::vector<double> on_grid(std::span<const std::vector<double>> axes,
                                             std::span<const int> orders) const;
 
-  Report report;                   ///< residual: relative L2 of the equation, see docs/gp_pde.md
-  double residual = 0;             ///< ||L u - f||_2 / scale on independent points
-  double residual_scale = 0;       ///< max of ||f||_2 and the L2 norms of the equation's terms (RMS)
-  double boundary_residual = 0;    ///< largest relative L2 residual of a side's condition
-  double error_estimate = 0;       ///< relative L2, from a second discretisation
-  double floor_estimate = 0;       ///< relative L2 error that rounding the data alone causes
-  double condition = 0;            ///< of the system that was solved
+  /// residual: the largest of `residual`, `boundary_residual` and the distance of the two
+  /// discretisations. converged: it is within the tolerance, the data are resolved by their
+  /// sampling, and the operator is not singular. Otherwise stagnated: the field is there, and is
+  /// not to be trusted beyond `error_estimate`.
+  Report report;
+  /// RMS of (L u - f) / residual_scale at points that were not used to solve (at the samples, where
+  /// the forcing is samples).
+  double residual = 0;
+  double residual_scale = 0;     ///< largest RMS of f and of the equation's terms
+  double boundary_residual = 0;  ///< largest RMS residual of a side's condition, relative
+  double error_estimate = 0;     ///< relative L2: distance from a second discretisation + floor
+  double floor_estimate = 0;     ///< relative L2 error that the rounding of result and data causes
+  /// 2-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
+  /// pivot.
+  double condition = 0;
   std::vector<AxisInfo> axes;
   Timings timings;
   std::vector<std::string> warnings;
@@ -118,13 +157,25 @@ class Solution {
   std::shared_ptr<const Impl> impl;
 };
 
-/// Plan for a problem: infers bands, builds the basis and factors the operator once; solve() is then
-/// cheap and can be repeated with new data.
+/// Plan for a problem. The first solve() infers the bands, builds the bases and factors the
+/// operator; later ones reuse them and cost two (1-D) or a handful (2-D) of matrix products.
+///
+/// @throws DomainError  a problem outside of what Problem's docstring admits, naming the part; an
+///                      ill-posed one (conditions missing, or on the side where the flow leaves);
+///                      options out of range; more nodes than options.memory_limit holds
+/// @throws ShapeError   sides, bands or nodes not one an axis; forcing values not as many as nodes
+/// @throws Cancelled    options.progress returned false
+/// @accuracy            budgets `gp_pde_*` in validation/budgets.csv
+/// @cost                set-up O(n r^2) an axis for n nodes and r modes, in double-double; solve
+///                      O(n^2 r + n r^2 + r^3) in 2-D. Same bits for any number of threads.
+/// @source              Fang et al. (2024), ICLR, arXiv 2311.04465; Adcock, Huybrechs (2019), SIAM
+///                      Rev. 61; Nitsche (1971); Bartels, Stewart (1972), CACM 15
 class Solver {
  public:
   explicit Solver(Problem problem, Options options = {});
   [[nodiscard]] Solution solve();
-  /// Same operator, domain and kinds of sides; new forcing.
+  /// Same operator, domain and sides; new forcing. Its bands are taken to be those of the first
+  /// solve: where they are not, the residual says so.
   [[nodiscard]] Solution solve(const std::variant<Expression, GridSamples>& forcing);
 
  private:
@@ -132,6 +183,7 @@ class Solver {
   std::shared_ptr<Impl> impl_;
 };
 
+/// Solver(problem, options).solve()
 [[nodiscard]] Solution solve(Problem problem, Options options = {});
 
 }  // namespace halfulp::gp_pde
