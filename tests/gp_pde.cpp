@@ -1,0 +1,476 @@
+#include "halfulp/gp_pde.hpp"
+
+#include <boost/multiprecision/mpfr.hpp>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <numbers>
+#include <random>
+
+#include "budget.hpp"
+#include "halfulp/error.hpp"
+#include "halfulp/expression_program.hpp"
+
+using namespace halfulp;
+using namespace halfulp::gp_pde;
+
+namespace {
+
+using Mp = boost::multiprecision::number<boost::multiprecision::mpfr_float_backend<50>,
+                                         boost::multiprecision::et_off>;
+
+double limit(const std::string& name) { return budget(HALFULP_BUDGETS, name, "double", "cpu"); }
+
+// One letter a side: D dirichlet, N neumann, R robin (2 u + du/dn), P periodic, - none.
+struct Case {
+  std::string name;
+  std::vector<std::string> axes;
+  std::vector<std::array<std::string, 2>> ends;
+  std::string equation, exact;
+  std::vector<std::string> sides;
+};
+
+std::vector<std::string> symbols(const std::vector<std::string>& axes) {
+  std::vector<std::string> s = axes;
+  s.insert(s.end(), {"u", "f"});
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    s.push_back("u_" + axes[i]);
+    for (std::size_t j = i; j < axes.size(); ++j) s.push_back("u_" + axes[i] + axes[j]);
+  }
+  return s;
+}
+
+Problem manufactured(const Case& t) {
+  Problem p;
+  p.name = t.name;
+  const Expression u = parse_expression(t.exact, t.axes);
+  p.exact = u;
+  p.equation = parse_expression(t.equation, symbols(t.axes));
+  std::map<std::string, Expression> values{{"u", u}, {"f", Expression()}};
+  for (std::size_t k = 0; k < t.axes.size(); ++k) {
+    p.axes.push_back({t.axes[k], parse_expression(t.ends[k][0], {}).constant(),
+                      parse_expression(t.ends[k][1], {}).constant()});
+    values["u_" + t.axes[k]] = u.derivative(t.axes[k]);
+    for (std::size_t j = k; j < t.axes.size(); ++j)
+      values["u_" + t.axes[k] + t.axes[j]] = u.derivative(t.axes[k]).derivative(t.axes[j]);
+    std::array<Side, 2> sides;
+    for (int s = 0; s < 2; ++s) {
+      Side& side = sides[s];
+      switch (t.sides[k][s]) {
+        case 'D':
+          side.kind = SideKind::dirichlet;
+          break;
+        case 'N':
+          side.kind = SideKind::neumann;
+          side.a = 0;
+          side.b = 1;
+          break;
+        case 'R':
+          side.kind = SideKind::robin;
+          side.a = 2;
+          side.b = 1;
+          break;
+        case 'P':
+          side.kind = SideKind::periodic;
+          break;
+        default:
+          break;
+      }
+      side.g =
+          Expression(side.a) * u + Expression(s == 0 ? -side.b : side.b) * u.derivative(t.axes[k]);
+    }
+    p.sides.push_back(sides);
+  }
+  p.forcing = p.equation.substitute(values);  // every equation here ends in "- f", or has no f
+  return p;
+}
+
+std::vector<std::vector<double>> grid_of(const Problem& p, int n) {
+  std::vector<std::vector<double>> grid;
+  for (const Axis& axis : p.axes) {
+    std::vector<double> x(n);
+    for (int i = 0; i < n; ++i)
+      x[i] = axis.lower.hi + (axis.upper.hi - axis.lower.hi) * i / (n - 1);
+    grid.push_back(std::move(x));
+  }
+  return grid;
+}
+
+// Relative L2 error on n points an axis, the exact solution in 50 digits of MPFR.
+double true_error(const Problem& p, const Solution& s, int n = 60) {
+  const auto grid = grid_of(p, n);
+  const std::vector<int> zero(p.axes.size(), 0);
+  const std::vector<double> u = s.on_grid(grid, zero);
+  std::vector<std::string> names;
+  for (const Axis& axis : p.axes) names.push_back(axis.name);
+  const Program<Mp> exact(*p.exact, names);
+  Mp error = 0, size = 0;
+  for (std::size_t i = 0; i < u.size(); ++i) {
+    std::vector<Mp> x{Mp(grid[0][p.axes.size() == 1 ? i : i / n])};
+    if (p.axes.size() > 1) x.push_back(Mp(grid[1][i % n]));
+    const Mp e = exact(std::span<const Mp>(x));
+    error += (e - u[i]) * (e - u[i]);
+    size += e * e;
+  }
+  return static_cast<double>(sqrt(error / size));
+}
+
+GridSamples sampled(const Problem& p, int n) {
+  GridSamples g;
+  g.axes = grid_of(p, n);
+  std::vector<std::string> names;
+  for (const Axis& axis : p.axes) names.push_back(axis.name);
+  const Program<double> f(std::get<Expression>(p.forcing), names);
+  g.values.resize(static_cast<std::size_t>(std::pow(n, p.axes.size())));
+  f.on_grid(g.axes, g.values);
+  return g;
+}
+
+const std::vector<Case>& paper() {
+  static const std::vector<Case> cases{
+      {"u1", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "sin(100*x)", {"DD"}},
+      {"u2",
+       {"x"},
+       {{"0", "2*pi"}},
+       "u_xx - f",
+       "sin(x) + 0.1*sin(20*x) + 0.05*cos(100*x)",
+       {"DD"}},
+      {"u3", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "sin(6*x)*cos(100*x)", {"DD"}},
+      {"u4", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "x*sin(200*x)", {"DD"}},
+      {"u5", {"x"}, {{"0", "1"}}, "u_xx - f", "sin(500*x) - 2*(x - 0.5)^2", {"DD"}},
+      {"u6",
+       {"x", "y"},
+       {{"0", "2*pi"}, {"0", "2*pi"}},
+       "u_xx + u_yy - f",
+       "sin(100*x)*sin(100*y)",
+       {"DD", "DD"}},
+      {"u7",
+       {"x", "y"},
+       {{"0", "2*pi"}, {"0", "2*pi"}},
+       "u_xx + u_yy - f",
+       "sin(6*x)*cos(20*x) + sin(6*y)*cos(20*y)",
+       {"DD", "DD"}},
+      {"advection",
+       {"x", "t"},
+       {{"0", "1"}, {"0", "1"}},
+       "u_t + 200*u_x",
+       "sin(x - 200*t)",
+       {"D-", "D-"}}};
+  return cases;
+}
+
+const std::vector<Case>& others() {
+  static const std::vector<Case> cases{
+      {"layer", {"x"}, {{"0", "1"}}, "u_xx + 1000*u_x - f", "exp(-1000*x) + x^2", {"DD"}},
+      {"helmholtz", {"x"}, {{"-1", "2"}}, "u_xx + 2500*u - f", "exp(x)*sin(77.7*x) + x^3", {"DN"}},
+      {"variable",
+       {"x"},
+       {{"0", "2"}},
+       "(1 + x^2)*u_xx + x*u_x - u - f",
+       "exp(-x)*sin(40*x) + cos(150*x)",
+       {"RD"}},
+      {"exponential", {"x"}, {{"0", "3"}}, "u_xx - f", "exp(8*x)/1e6 + sin(250*x)", {"DD"}},
+      {"bump", {"x"}, {{"0", "1"}}, "u_xx - f", "exp(-500*(x - 0.5)^2)", {"DD"}},
+      {"first order", {"x"}, {{"0", "2"}}, "u_x + 3*u - f", "sin(60*x) + x", {"D-"}},
+      {"from the right", {"x"}, {{"0", "2"}}, "-u_x + 3*u - f", "sin(60*x) + x", {"-D"}},
+      {"periodic", {"x"}, {{"0", "2*pi"}}, "u_xx - u - f", "exp(sin(3*x)) + cos(50*x)", {"PP"}},
+      {"free constant", {"x"}, {{"0", "2"}}, "u_xx - f", "cos(33*x) + x^2", {"NN"}},
+      {"heat",
+       {"x", "t"},
+       {{"0", "1"}, {"0", "0.5"}},
+       "u_t - 0.1*u_xx - f",
+       "sin(30*x)*exp(-t) + cos(50*t)*x",
+       {"DN", "D-"}},
+      {"mixed sides",
+       {"x", "y"},
+       {{"0", "1"}, {"0", "2"}},
+       "u_xx + u_yy + 900*u - f",
+       "sin(40*x + 30*y) + exp(x*y)",
+       {"DR", "ND"}},
+      {"plane wave",
+       {"x", "y"},
+       {{"0", "1"}, {"0", "1"}},
+       "u_xx + u_yy + 2500*u",
+       "sin(30*x + 40*y)",
+       {"DD", "DD"}},
+      {"convection",
+       {"x", "y"},
+       {{"0", "1"}, {"0", "1"}},
+       "-0.01*(u_xx + u_yy) + u_x + 0.5*u_y - f",
+       "sin(60*x)*cos(35*y) + x*y",
+       {"DD", "DD"}},
+      {"mixed derivative",
+       {"x", "y"},
+       {{"0", "1"}, {"0", "1"}},
+       "u_xx + u_yy + u_xy - u - f",
+       "sin(50*x)*cos(20*y)",
+       {"DD", "DD"}},
+      {"torus",
+       {"x", "y"},
+       {{"0", "2*pi"}, {"0", "2*pi"}},
+       "u_xx + u_yy - f",
+       "sin(20*x)*cos(11*y) + cos(3*y)",
+       {"PP", "PP"}},
+      {"free constant 2-D",
+       {"x", "y"},
+       {{"0", "1"}, {"0", "1"}},
+       "u_xx + u_yy - f",
+       "cos(20*x)*cos(11*y) + cos(3*y)",
+       {"NN", "NN"}}};
+  return cases;
+}
+
+}  // namespace
+
+TEST_CASE("the paper's problems, without being told a frequency", "[gp_pde]") {
+  for (const Case& t : paper()) {
+    const Problem p = manufactured(t);
+    const Solution s = solve(p);
+    const double error = true_error(p, s);
+    INFO(t.name << ": error " << error << ", estimate " << s.error_estimate << ", residual "
+                << s.residual << ", sides " << s.boundary_residual);
+    CHECK(s.report.status == Status::converged);
+    CHECK(error <= limit(t.axes.size() == 1 ? "gp_pde_1d" : "gp_pde_2d"));
+    CHECK(error <= s.error_estimate);
+  }
+}
+
+TEST_CASE("operators, sides and data of many kinds", "[gp_pde]") {
+  for (const Case& t : others()) {
+    const Problem p = manufactured(t);
+    const Solution s = solve(p);
+    const double error = true_error(p, s);
+    INFO(t.name << ": error " << error << ", estimate " << s.error_estimate << ", residual "
+                << s.residual << ", sides " << s.boundary_residual);
+    CHECK(s.report.status == Status::converged);
+    CHECK(error <= limit("gp_pde_others"));
+    CHECK(error <= s.error_estimate);
+  }
+}
+
+TEST_CASE("frequencies from 5 to 300, several bands, random domains", "[gp_pde]") {
+  std::mt19937_64 random(20261122);
+  std::uniform_real_distribution<double> unit;
+  const auto number = [](double x) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.15g", x);
+    return std::string(text);
+  };
+  for (int trial = 0; trial < 12; ++trial) {
+    Case t{"random " + std::to_string(trial), {"x"}, {}, "u_xx - f", "", {}};
+    const double lower = -2 + 3 * unit(random), length = 0.5 + 4 * unit(random);
+    t.ends = {{number(lower), number(lower + length)}};
+    const int bands = 2 + static_cast<int>(3 * unit(random));
+    for (int b = 0; b < bands; ++b) {
+      const double w = 5 * std::pow(60.0, unit(random));
+      t.exact += (b == 0 ? "" : " + ") + number(0.1 + unit(random)) +
+                 (unit(random) < 0.5 ? "*sin(" : "*x*cos(") + number(w) + "*x + " +
+                 number(unit(random)) + ")";
+    }
+    if (unit(random) < 0.5) t.exact += " + " + number(unit(random)) + "*x^3 - x";
+    if (unit(random) < 0.5) t.exact += " + exp(" + number(-2 + 4 * unit(random)) + "*x)";
+    const char* sides[] = {"DD", "DN", "RD", "NR"};
+    t.sides = {sides[trial % 4]};
+    const Problem p = manufactured(t);
+    const Solution s = solve(p);
+    const double error = true_error(p, s);
+    INFO(t.name << " " << t.exact << " on [" << t.ends[0][0] << ", " << t.ends[0][1] << "] "
+                << t.sides[0] << ": error " << error << ", residual " << s.residual);
+    CHECK(s.report.status == Status::converged);
+    CHECK(error <= limit("gp_pde_1d"));
+  }
+}
+
+TEST_CASE("a forcing known by samples", "[gp_pde]") {
+  for (const Case& t : {paper()[0], paper()[4], paper()[6], others()[1], others()[9]}) {
+    Problem p = manufactured(t);
+    p.forcing = sampled(p, 500);
+    const Solution s = solve(p);
+    const double error = true_error(p, s);
+    INFO(t.name << ": error " << error << ", estimate " << s.error_estimate);
+    CHECK(s.report.status == Status::converged);
+    CHECK(error <= limit("gp_pde_samples"));
+    CHECK(error <= s.error_estimate);
+  }
+}
+
+TEST_CASE("what is not resolved is said to be so", "[gp_pde]") {
+  // A kink in the second derivative, a step in the forcing, and too few nodes for the frequency.
+  for (const char* exact : {"abs(x - 0.1)^3", "step(x - 0.3)*(x - 0.3)^2"}) {
+    const Problem p = manufactured({"kink", {"x"}, {{"-1", "1"}}, "u_xx - f", exact, {"DD"}});
+    const Solution s = solve(p);
+    INFO(exact << ": error " << true_error(p, s) << ", estimate " << s.error_estimate);
+    CHECK_FALSE(s.report.ok());
+    CHECK_FALSE(s.warnings.empty());
+    CHECK(true_error(p, s) <= s.error_estimate);
+  }
+  for (const Case& t : {paper()[0], paper()[5]}) {
+    const Problem p = manufactured(t);
+    Options few;
+    few.nodes_per_axis.assign(t.axes.size(), 90);  // under two points a wave
+    const Solution s = solve(p, few);
+    CHECK_FALSE(s.report.ok());
+    CHECK(s.report.residual > 1e-3);
+  }
+  Problem coarse = manufactured(paper()[3]);
+  coarse.forcing = sampled(coarse, 300);
+  CHECK_FALSE(solve(coarse).report.ok());
+  Options wrong_band;
+  wrong_band.bands = {{{0, 20}}};
+  CHECK_FALSE(solve(manufactured(paper()[0]), wrong_band).report.ok());
+}
+
+TEST_CASE("a frequency beyond the first sampling is not taken for its alias", "[gp_pde]") {
+  const Problem p =
+      manufactured({"long", {"x"}, {{"0", "9"}}, "u_xx - f", "sin(1000*x) + cos(5.5*x)", {"DD"}});
+  const Solution s = solve(p);
+  CHECK(s.report.ok());
+  CHECK(true_error(p, s) <= limit("gp_pde_1d"));
+}
+
+TEST_CASE("a resonance is reported", "[gp_pde]") {
+  // u'' + pi^2 u = 1 with u = 0 at both ends of [0, 1] has no solution.
+  Problem p = manufactured({"resonance", {"x"}, {{"0", "1"}}, "u_xx + pi^2*u - f", "0*x", {"DD"}});
+  p.forcing = Expression(1.0);
+  p.exact.reset();
+  const Solution s = solve(p);
+  CHECK_FALSE(s.report.ok());
+}
+
+TEST_CASE("same bits for any number of threads", "[gp_pde][threads]") {
+  for (const Case& t : {paper()[2], paper()[6], others()[10]}) {
+    const Problem p = manufactured(t);
+    const auto grid = grid_of(p, 33);
+    const std::vector<int> zero(t.axes.size(), 0);
+    std::vector<double> first;
+    for (const int threads : {1, 2, 3, 7}) {
+      Options o;
+      o.threads = threads;
+      const Solution s = solve(p, o);
+      const auto u = s.on_grid(grid, zero);
+      if (first.empty()) first = u;
+      INFO(t.name << " with " << threads << " threads");
+      CHECK(u == first);
+    }
+  }
+}
+
+TEST_CASE("a plan is reused", "[gp_pde]") {
+  const Case t = paper()[6];
+  const Problem p = manufactured(t);
+  Solver solver(p);
+  const Solution first = solver.solve(), again = solver.solve();
+  const auto grid = grid_of(p, 20);
+  const std::vector<int> zero{0, 0};
+  CHECK(first.on_grid(grid, zero) == again.on_grid(grid, zero));
+  // Linear: twice the forcing with the same sides is the solution plus that of zero sides.
+  const Expression f = std::get<Expression>(p.forcing);
+  const Solution twice = solver.solve(Expression(2.0) * f), none = solver.solve(Expression(0.0));
+  const auto u = first.on_grid(grid, zero), v = twice.on_grid(grid, zero),
+             w = none.on_grid(grid, zero);
+  double worst = 0;
+  for (std::size_t i = 0; i < u.size(); ++i)
+    worst = std::max(worst, std::fabs(v[i] + w[i] - 2 * u[i]));
+  CHECK(worst <= 1e-11);
+  // Forcing outside of the plan's bands is not passed off as solved.
+  CHECK_FALSE(solver.solve(parse_expression("sin(170*x)", {"x", "y"})).report.ok());
+}
+
+TEST_CASE("derivatives of the solution", "[gp_pde]") {
+  const Problem p = manufactured(others()[10]);
+  const Solution s = solve(p);
+  const auto grid = grid_of(p, 25);
+  for (const auto& order : std::vector<std::vector<int>>{{1, 0}, {0, 1}, {1, 1}, {2, 0}, {0, 2}}) {
+    Expression e = *p.exact;
+    for (int k = 0; k < 2; ++k)
+      for (int i = 0; i < order[k]; ++i) e = e.derivative(p.axes[k].name);
+    const Program<Mp> exact(e, {"x", "y"});
+    const auto u = s.on_grid(grid, order);
+    Mp error = 0, size = 0;
+    for (std::size_t i = 0; i < u.size(); ++i) {
+      const std::vector<Mp> x{Mp(grid[0][i / 25]), Mp(grid[1][i % 25])};
+      const Mp v = exact(std::span<const Mp>(x));
+      error += (v - u[i]) * (v - u[i]);
+      size += v * v;
+    }
+    INFO("orders " << order[0] << order[1]);
+    CHECK(static_cast<double>(sqrt(error / size)) <= limit("gp_pde_derivatives"));
+  }
+}
+
+TEST_CASE("bad problems and options are refused by name", "[gp_pde][bad]") {
+  const auto message = [](const auto& change) {
+    Problem p = manufactured(paper()[6]);
+    Options o;
+    change(p, o);
+    try {
+      Solver solver(p, o);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("nothing thrown");
+  };
+  using Change = std::function<void(Problem&, Options&)>;
+  const std::vector<std::pair<std::string, Change>> cases{
+      {"axes.size()", [](Problem& p, Options&) { p.axes.clear(); }},
+      {"sides.size()", [](Problem& p, Options&) { p.sides.pop_back(); }},
+      {"lower < upper", [](Problem& p, Options&) { p.axes[0].upper = p.axes[0].lower; }},
+      {"finite", [](Problem& p, Options&) { p.axes[1].upper = std::nan(""); }},
+      {"conditions", [](Problem& p, Options&) { p.sides[0][1].kind = SideKind::none; }},
+      {"periodic on both", [](Problem& p, Options&) { p.sides[0][1].kind = SideKind::periodic; }},
+      {"not both zero",
+       [](Problem& p, Options&) {
+         p.sides[0][1].kind = SideKind::robin;
+         p.sides[0][1].a = p.sides[0][1].b = 0;
+       }},
+      {"hyperbolic",
+       [](Problem& p, Options&) {
+         p.equation = parse_expression("u_xx - u_yy - f", symbols({"x", "y"}));
+       }},
+      {"constant in two",
+       [](Problem& p, Options&) {
+         p.equation = parse_expression("x*u_xx + u_yy - f", symbols({"x", "y"}));
+       }},
+      {"ill-posed",
+       [](Problem& p, Options&) {
+         p.equation = parse_expression("u_x + u_y - f", symbols({"x", "y"}));
+         p.sides[0][1].kind = SideKind::none;
+         p.sides[1][0].kind = SideKind::none;
+       }},
+      {"tolerance", [](Problem&, Options& o) { o.tolerance = -1; }},
+      {"tolerance", [](Problem&, Options& o) { o.tolerance = std::nan(""); }},
+      {"max_modes", [](Problem&, Options& o) { o.max_modes = 0; }},
+      {"threads", [](Problem&, Options& o) { o.threads = -1; }},
+      {"bands",
+       [](Problem&, Options& o) {
+         o.bands = {{{0, 1}}};
+       }},
+      {"nodes_per_axis", [](Problem&, Options& o) { o.nodes_per_axis = {10}; }},
+      {"nodes_per_axis",
+       [](Problem&, Options& o) {
+         o.nodes_per_axis = {0, 10};
+       }},
+      {"memory_limit", [](Problem&, Options& o) {
+         o.nodes_per_axis = {1000000, 1000000};
+       }}};
+  for (const auto& [expected, change] : cases) {
+    const std::string text = message(change);
+    INFO(text);
+    CHECK(text.find(expected) != std::string::npos);
+  }
+  Problem p = manufactured(paper()[0]);
+  GridSamples g = sampled(p, 200);
+  g.values[17] = std::nan("");
+  p.forcing = g;
+  CHECK_THROWS_WITH(solve(p), Catch::Contains("forcing.values[17]"));
+  g.values.pop_back();
+  p.forcing = g;
+  CHECK_THROWS_AS(solve(p), ShapeError);
+}
+
+TEST_CASE("progress can cancel", "[gp_pde]") {
+  Options o;
+  int calls = 0;
+  o.progress = [&](double, const char*) { return ++calls < 2; };
+  CHECK_THROWS_AS(solve(manufactured(paper()[0]), o), Cancelled);
+  CHECK(calls == 2);
+}
