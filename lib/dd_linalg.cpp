@@ -329,41 +329,51 @@ void gauss_legendre_half(std::ptrdiff_t n, std::vector<dd>& nodes, std::vector<d
   const std::ptrdiff_t half = n / 2;
   nodes.assign(half, dd{});
   weights.assign(half, dd{});
-  const bool parallel = threads > 1 && n * n > worth_a_team / 4;
   constexpr double pi = 3.14159265358979323846;
-  // P_n(x) and P_n'(x) from (k+1) P_{k+1} = (2k+1) x P_k - k P_{k-1} (DLMF 18.9.1).
-  const auto legendre = [n](auto x, auto& derivative) {
-    using T = decltype(x);
-    T p0 = T(1.0), p1 = x;
+  // P_{k+1} = a_k x P_k - b_k P_{k-1} (DLMF 18.9.1), with the divisions done once.
+  std::vector<dd> a(n), b(n);
+  for (std::ptrdiff_t k = 1; k < n; ++k) {
+    const auto next = static_cast<double>(k + 1);
+    a[k] = dd(static_cast<double>(2 * k + 1)) / next;
+    b[k] = dd(static_cast<double>(k)) / next;
+  }
+  const auto nn = static_cast<double>(n);
+  const bool parallel = threads > 1 && n * n > worth_a_team / 4;
+#pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
+  for (std::ptrdiff_t i = 0; i < half; ++i) {
+    // Tricomi's start, good to O(n^-4); Newton in double.
+    const double theta = pi * (4.0 * static_cast<double>(half - i) - 1.0) / (4.0 * nn + 2.0);
+    double x = (1.0 - (nn - 1.0) / (8.0 * nn * nn * nn)) * std::cos(theta);
+    for (int it = 0; it < 5; ++it) {
+      double p0 = 1, p1 = x;
+      for (std::ptrdiff_t k = 1; k < n; ++k) {
+        const double p2 = a[k].hi * x * p1 - b[k].hi * p0;
+        p0 = p1;
+        p1 = p2;
+      }
+      const double step = p1 * (1 - x * x) / (nn * (p0 - x * p1));
+      x -= step;
+      if (std::fabs(step) < 1e-12) break;  // the next step is below rounding
+    }
+    // One recurrence in double-double at this x; node and derivative follow from the Taylor series
+    // about it, with the higher derivatives from Legendre's equation
+    // (1 - x^2) P'' = 2 x P' - n (n + 1) P.
+    dd p0 = 1.0, p1 = x;
     for (std::ptrdiff_t k = 1; k < n; ++k) {
-      const T p2 = (static_cast<double>(2 * k + 1) * (x * p1) - static_cast<double>(k) * p0) /
-                   T(static_cast<double>(k + 1));
+      const dd p2 = a[k] * (p1 * x) - b[k] * p0;
       p0 = p1;
       p1 = p2;
     }
-    derivative = static_cast<double>(n) * (p0 - x * p1) / (T(1.0) - x * x);
-    return p1;
-  };
-#pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
-  for (std::ptrdiff_t i = 0; i < half; ++i) {
-    // Tricomi's start, good to O(n^-4).
-    const double nn = static_cast<double>(n);
-    const double theta = pi * (4.0 * static_cast<double>(half - i) - 1.0) / (4.0 * nn + 2.0);
-    double x = (1.0 - (nn - 1.0) / (8.0 * nn * nn * nn)) * std::cos(theta);
-    double d = 0;
-    for (int it = 0; it < 6; ++it) {
-      const double step = legendre(x, d) / d;
-      x -= step;
-      if (std::fabs(step) < 1e-14) break;
-    }
-    dd y = x, dy;
-    for (int it = 0; it < 2; ++it) {
-      const dd p = legendre(y, dy);
-      y -= p / dy;
-    }
-    legendre(y, dy);
-    nodes[i] = y;
-    weights[i] = dd(2.0) / ((dd(1.0) - y * y) * dy * dy);
+    const dd s = 1.0 - kernel::two_prod(x, x);
+    const dd first = nn * (p0 - p1 * x) / s;
+    const dd second = (2.0 * x * first - nn * (nn + 1) * p1) / s;
+    const dd third = (4.0 * x * second - (nn * (nn + 1) - 2) * first) / s;
+    dd step = -p1 / first;
+    step -= step * step * second / (2.0 * first);
+    const dd node = x + step;
+    const dd derivative = first + step * (second + step * third * 0.5);
+    nodes[i] = node;
+    weights[i] = dd(2.0) / ((1.0 - node * node) * derivative * derivative);
   }
 }
 

@@ -15,8 +15,9 @@ using namespace halfulp::gp_pde;
 
 namespace {
 
-using Mp = boost::multiprecision::number<boost::multiprecision::mpfr_float_backend<50>,
+using Mp = boost::multiprecision::number<boost::multiprecision::mpfr_float_backend<0>,
                                          boost::multiprecision::et_off>;
+const bool digits_set = (Mp::default_precision(50), true);
 
 double limit(const std::string& name) { return budget(HALFULP_BUDGETS, name, "double", "cpu"); }
 
@@ -303,16 +304,17 @@ TEST_CASE("what is not resolved is said to be so", "[gp_pde]") {
     CHECK_FALSE(s.warnings.empty());
     CHECK(true_error(p, s) <= s.error_estimate);
   }
-  for (const Case& t : {paper()[0], paper()[5]}) {
+  for (const Case& t : {paper()[1], others()[10]}) {
     const Problem p = manufactured(t);
     Options few;
-    few.nodes_per_axis.assign(t.axes.size(), 90);  // under two points a wave
+    few.nodes_per_axis.assign(t.axes.size(), 24);  // fewer than modes
     const Solution s = solve(p, few);
+    INFO(t.name << ": error " << true_error(p, s) << ", residual " << s.report.residual);
     CHECK_FALSE(s.report.ok());
-    CHECK(s.report.residual > 1e-3);
+    CHECK(s.report.residual > 1e-6);
   }
   Problem coarse = manufactured(paper()[3]);
-  coarse.forcing = sampled(coarse, 300);
+  coarse.forcing = sampled(coarse, 400);  // two points a wave
   CHECK_FALSE(solve(coarse).report.ok());
   Options wrong_band;
   wrong_band.bands = {{{0, 20}}};
