@@ -106,14 +106,38 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   at_nodes_ = DdMatrix(m, size());
   for (int odd = 0; odd < 2; ++odd) {
     const DdMatrix& q = factored[odd].q;
+    Half& kept = odd == 1 ? odd_ : even_;
+    kept.projector = DdMatrix(kept.rank, half);
     const std::ptrdiff_t column = odd == 1 ? even_.rank : 0;
     for (std::ptrdiff_t j = 0; j < q.cols(); ++j)
       for (std::ptrdiff_t i = 0; i < half; ++i) {
         const dd value = q(i, j) / root_weight[i];
         at_nodes_.set(half + i, column + j, value);
         at_nodes_.set(half - 1 - i, column + j, odd == 1 ? -value : value);
+        kept.projector.set(j, i, value * weights_[half + i]);
       }
   }
+}
+
+DdMatrix FourierBasis::project(const DdMatrix& values) const {
+  const std::ptrdiff_t half = values.rows() / 2, n = values.cols();
+  DdMatrix out(size(), n), folded(half, n);
+  std::ptrdiff_t first = 0;
+  for (const bool odd : {false, true}) {
+    const Half& part = odd ? odd_ : even_;
+    for (std::ptrdiff_t j = 0; j < n; ++j)
+      for (std::ptrdiff_t i = 0; i < half; ++i) {
+        const dd right = values(half + i, j), left = values(half - 1 - i, j);
+        folded.set(i, j, odd ? right - left : right + left);
+      }
+    const DdMatrix c = multiply(part.projector, folded, threads_);
+    for (std::ptrdiff_t j = 0; j < n; ++j) {
+      std::copy_n(c.hi(j), part.rank, out.hi(j) + first);
+      std::copy_n(c.lo(j), part.rank, out.lo(j) + first);
+    }
+    first += part.rank;
+  }
+  return out;
 }
 
 void FourierBasis::fill(std::span<const dd> shifted, const Half& half, bool odd, int order,

@@ -61,27 +61,33 @@ struct Quality {
 
 double relative(double value, double scale) { return scale > 0 ? value / scale : value; }
 
-// Residuals on points that the discretisation did not use (on the samples where there are only
-// those).
-Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field) {
+// Points that the discretisation did not use (the samples, where the forcing is samples). In 2-D
+// some ten thousand scattered ones tell the mean square; they are dense near the sides, where
+// residuals are largest.
+GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const Field& field) {
+  std::vector<Points> grid;
+  for (Size k = 0; k < c.dimension(); ++k) {
+    const auto n = static_cast<Size>(field.basis[k]->nodes().size());
+    grid.push_back(rhs.sampled ? rhs.axes[k]
+                   : c.dimension() == 1
+                       ? make_nodes(Nodes::uniform, c.end(k, 0), c.end(k, 1), n + 7, c.threads)
+                       : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 120, c.threads));
+  }
+  return {field, std::move(grid)};
+}
+
+Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
+                const GridEvaluator& evaluator) {
   const Size d = c.dimension();
   const std::vector<int> zero(d, 0);
-  std::vector<Points> grid(d);
-  // In 2-D some 20,000 scattered points tell the mean square; they are dense near the sides, where
-  // residuals are largest.
-  for (Size k = 0; k < d; ++k) {
-    const auto n = static_cast<Size>(field.basis[k]->nodes().size());
-    grid[k] = rhs.sampled ? rhs.axes[k]
-              : d == 1    ? make_nodes(Nodes::uniform, c.end(k, 0), c.end(k, 1), n + 7, c.threads)
-                          : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 150, c.threads);
-  }
+  const std::vector<Points>& grid = evaluator.grid();
   Quality q;
   const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
   q.scale = rms(f);
   la::DdMatrix residual = add_scaled(la::DdMatrix(f.rows(), f.cols()), -1.0, f);
-  const double u_size = rms(field.values(grid, zero));
+  const double u_size = rms(evaluator.values(field, zero));
   for (const auto& [order, value] : c.op.coefficients) {
-    la::DdMatrix term = field.values(grid, order);
+    la::DdMatrix term = evaluator.values(field, order);
     if (value.is_constant()) {
       la::scale(term.rows() * term.cols(), value.constant(), term.hi(0), term.lo(0));
     } else {
@@ -170,6 +176,7 @@ struct Solver::Impl {
   Checked checked;
   std::vector<Spectrum> spectra;
   Discretisation disc;
+  GridEvaluator evaluator;  // residuals of repeated solves
   bool planned = false;
   double error_estimate = infinity;
 
@@ -177,6 +184,7 @@ struct Solver::Impl {
     Discretisation disc;
     Field field;
     Quality quality;
+    GridEvaluator evaluator;
   };
 
   [[nodiscard]] Field solve_on(const Discretisation& d, const RightHandSide& rhs,
@@ -186,18 +194,17 @@ struct Solver::Impl {
     return field;
   }
 
-  [[nodiscard]] Quality measured(const RightHandSide& rhs, const Field& field,
-                                 Timings& timings) const {
+  void measure_candidate(Candidate& candidate, const RightHandSide& rhs, Timings& timings) const {
     Stopwatch watch(timings);
-    const Quality q = measure(checked, rhs, field);
+    candidate.evaluator = residual_points(checked, rhs, candidate.field);
+    candidate.quality = measure(checked, rhs, candidate.field, candidate.evaluator);
     watch.lap("residual");
-    return q;
   }
 
   [[nodiscard]] Candidate attempt(const std::vector<std::vector<Band>>& bands,
                                   const RightHandSide& rhs, const Discretisation::Choice& choice,
                                   Timings& timings) const {
-    Candidate candidate{Discretisation(checked, bands, rhs, choice, timings), {}, {}};
+    Candidate candidate{Discretisation(checked, bands, rhs, choice, timings), {}, {}, {}};
     candidate.field = solve_on(candidate.disc, rhs, timings);
     return candidate;
   }
@@ -257,21 +264,23 @@ struct Solver::Impl {
       bands[k] = given ? c.options.bands[k] : spectra[k].bands;
     }
     watch.lap("spectrum");
-    const Size most = std::min<Size>(c.options.max_modes, d == 1 ? 640 : 400);
+    // Data that no sampling resolves converge algebraically: more modes than this buy no digit.
+    const Size affordable = data_resolved() ? (d == 1 ? 640 : 400) : (d == 1 ? 320 : 200);
+    const Size most = std::min<Size>(c.options.max_modes, affordable);
     for (Size k = 0; k < d; ++k) {
       const double limit = (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi;
       if (!given && modes_of(bands[k], k) > static_cast<double>(most)) bands[k] = {{0, limit}};
     }
     report_progress(c, 0.2, "solving");
     Candidate best = attempt(bands, rhs, {12, most}, timings);
-    best.quality = measured(rhs, best.field, timings);
+    measure_candidate(best, rhs, timings);
     // A second discretisation: its distance is the error estimate.
     report_progress(c, 0.5, "estimating the error");
     {
       Candidate check = attempt(bands, rhs, {15, most}, timings);
       error_estimate = difference(c, best.field, check.field);
       if (!good(best.quality)) {
-        check.quality = measured(rhs, check.field, timings);
+        measure_candidate(check, rhs, timings);
         if (check.quality.worst() < best.quality.worst()) best = std::move(check);
       }
     }
@@ -281,11 +290,12 @@ struct Solver::Impl {
       const auto last = bands;
       bands = wider(bands, round, static_cast<double>(most));
       Candidate next = attempt(bands, rhs, {15, most}, timings);
-      next.quality = measured(rhs, next.field, timings);
+      measure_candidate(next, rhs, timings);
       error_estimate = difference(c, best.field, next.field);
       if (next.quality.worst() < best.quality.worst()) best = std::move(next);
     }
     disc = std::move(best.disc);
+    evaluator = std::move(best.evaluator);
     quality = best.quality;
     planned = true;
     report_progress(c, 1, "solved");
@@ -383,7 +393,10 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
     field = impl_->plan(rhs, quality, timings);
   } else {
     field = impl_->solve_on(impl_->disc, rhs, timings);
-    quality = impl_->measured(rhs, field, timings);
+    Stopwatch watch(timings);
+    if (rhs.sampled) impl_->evaluator = residual_points(impl_->checked, rhs, field);
+    quality = measure(impl_->checked, rhs, field, impl_->evaluator);
+    watch.lap("residual");
   }
   return impl_->finish(std::move(field), quality, rhs, std::move(timings));
 }

@@ -78,9 +78,7 @@ la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis
         load[s].set(i, 0, load[s](i, 0) - axis.first * n * b(0, i) / side.a);
     }
   }
-  if (axis.has_first)
-    a = add_scaled(std::move(a), axis.first,
-                   la::multiply_transposed(basis.at_nodes(), w_dq, c.threads));
+  if (axis.has_first) a = add_scaled(std::move(a), axis.first, basis.project(dq));
   return a;
 }
 
@@ -158,19 +156,44 @@ dd Exponential::operator()(dd x, int order) const {
   return imaginary ? im : re;
 }
 
+namespace {
+
+// What is not in the features: exponentials and the free constant.
+void add_rest(const Field& field, const Points& x, std::span<const int> orders, la::DdMatrix& v) {
+  for (std::size_t e = 0; e < field.exponentials.size(); ++e)
+    for (Size i = 0; i < v.rows(); ++i)
+      v.set(i, 0,
+            v(i, 0) + field.exponential_coefficients[e] * field.exponentials[e](x[i], orders[0]));
+  const bool differentiated =
+      std::any_of(orders.begin(), orders.end(), [](int o) { return o > 0; });
+  if (differentiated || field.shift.hi == 0) return;
+  for (Size j = 0; j < v.cols(); ++j)
+    for (Size i = 0; i < v.rows(); ++i) v.set(i, j, v(i, j) + field.shift);
+}
+
+}  // namespace
+
 la::DdMatrix Field::values(std::span<const Points> points, std::span<const int> orders) const {
   la::DdMatrix v = la::multiply(basis[0]->features_at(points[0], orders[0]), features, threads);
-  int total = orders[0];
-  if (basis.size() > 1) {
+  if (basis.size() > 1)
     v = la::multiply(v, la::transpose(basis[1]->features_at(points[1], orders[1])), threads);
-    total += orders[1];
-  }
-  for (std::size_t e = 0; e < exponentials.size(); ++e)
-    for (Size i = 0; i < v.rows(); ++i)
-      v.set(i, 0, v(i, 0) + exponential_coefficients[e] * exponentials[e](points[0][i], orders[0]));
-  if (total == 0 && shift.hi != 0)
-    for (Size j = 0; j < v.cols(); ++j)
-      for (Size i = 0; i < v.rows(); ++i) v.set(i, j, v(i, j) + shift);
+  add_rest(*this, points[0], orders, v);
+  return v;
+}
+
+GridEvaluator::GridEvaluator(const Field& field, std::vector<Points> grid)
+    : grid_(std::move(grid)) {
+  for (std::size_t k = 0; k < grid_.size(); ++k)
+    for (int order = 0; order < 3; ++order) {
+      la::DdMatrix f = field.basis[k]->features_at(grid_[k], order);
+      features_[k][order] = k == 0 ? std::move(f) : la::transpose(f);
+    }
+}
+
+la::DdMatrix GridEvaluator::values(const Field& field, std::span<const int> orders) const {
+  la::DdMatrix v = la::multiply(features_[0][orders[0]], field.features, field.threads);
+  if (grid_.size() > 1) v = la::multiply(v, features_[1][orders[1]], field.threads);
+  add_rest(field, grid_[0], orders, v);
   return v;
 }
 
@@ -277,13 +300,12 @@ void Discretisation::set_up_plane(const Checked& c) {
   std::vector<la::DdMatrix> matrix(2);
   for (Size k = 0; k < 2; ++k) {
     matrix[k] = axis_matrix(c, k, *basis[k], load_[k]);
-    projector_.push_back(la::transpose(scale_rows(basis[k]->at_nodes(), basis[k]->weights())));
   }
   for (Size i = 0; i < matrix[0].rows(); ++i) matrix[0].set(i, i, matrix[0](i, i) + c.reaction);
   la::SylvesterSolver::Mixed mixed;
   if (c.mixed.hi != 0) {
     const auto first_derivative = [&](Size k) {
-      return la::multiply(projector_[k], basis[k]->evaluate(basis[k]->nodes(), 1), c.threads);
+      return basis[k]->project(basis[k]->evaluate(basis[k]->nodes(), 1));
     };
     mixed = {c.mixed, first_derivative(0), first_derivative(1)};
   }
@@ -353,15 +375,13 @@ la::DdMatrix Discretisation::solve_plane(const Checked& c, const RightHandSide& 
     const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
     const la::DdMatrix f = rhs.on(grid);
     watch.lap("sampling");
-    r = la::multiply(la::multiply(projector_[0], f, c.threads), la::transpose(projector_[1]),
-                     c.threads);
+    r = la::transpose(basis[1]->project(la::transpose(basis[0]->project(f))));
   }
   for (Size k = 0; k < 2; ++k)
     for (int s = 0; s < 2; ++s) {
       if (!has_data(c.problem.sides[k][s])) continue;
       const Size other = 1 - k;
-      const la::DdMatrix g =
-          la::multiply(projector_[other], side_values(c, k, s, basis[other]->nodes()), c.threads);
+      const la::DdMatrix g = basis[other]->project(side_values(c, k, s, basis[other]->nodes()));
       const la::DdMatrix& load = load_[k][s];
       for (Size j = 0; j < r.cols(); ++j)
         for (Size i = 0; i < r.rows(); ++i)

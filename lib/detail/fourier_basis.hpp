@@ -43,6 +43,10 @@ class FourierBasis {
   /// Basis functions at the nodes, nodes x size().
   [[nodiscard]] const DdMatrix& at_nodes() const { return at_nodes_; }
 
+  /// Inner products with the basis functions of functions known at the nodes: nodes x k values to
+  /// size() x k coefficients. Half the work of a product with at_nodes(), by symmetry.
+  [[nodiscard]] DdMatrix project(const DdMatrix& values) const;
+
   /// points x size(): derivative of the given order of the selected features (not orthonormal).
   [[nodiscard]] DdMatrix features_at(std::span<const dd> points, int order) const;
   /// Features -> basis: multiplies by R^-1 from the right.
@@ -60,6 +64,7 @@ class FourierBasis {
     std::vector<std::ptrdiff_t> index;  ///< of the frequencies, multiples of step_
     std::vector<double> weight;
     DdMatrix r;
+    DdMatrix projector;  ///< rank x half of the nodes: weight times function, transposed
     std::ptrdiff_t rank = 0;
   };
   void fill(std::span<const dd> shifted, const Half& half, bool odd, int order, DdMatrix& out,

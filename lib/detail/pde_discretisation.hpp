@@ -34,6 +34,20 @@ struct Field {
                                     std::span<const int> orders) const;
 };
 
+/// Evaluates fields of one set of bases on one tensor grid; the features there are formed once.
+class GridEvaluator {
+ public:
+  GridEvaluator() = default;
+  GridEvaluator(const Field& field, std::vector<Points> grid);
+  [[nodiscard]] const std::vector<Points>& grid() const { return grid_; }
+  /// As Field::values on this grid.
+  [[nodiscard]] la::DdMatrix values(const Field& field, std::span<const int> orders) const;
+
+ private:
+  std::vector<Points> grid_;
+  std::array<std::array<la::DdMatrix, 3>, 2> features_;  ///< [axis][order]; transposed for axis 1
+};
+
 /// Basis, operator and factorisation for one choice of bands.
 ///
 /// One dimension: the equation at the nodes and the conditions at the ends, as one weighted
