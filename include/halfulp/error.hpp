@@ -7,8 +7,9 @@
 
 /// Exceptions of the library.
 ///
-/// Grammar of a message: `halfulp::function: argument = value, must be rule`; values carry 17 digits.
-/// Arguments throw, data gives NaN, mathematics reports: nothing in the library aborts or prints.
+/// Grammar of a message: `halfulp::function: argument = value, must be rule`; values carry 17
+/// digits. Arguments throw, data gives NaN, mathematics reports: nothing in the library aborts or
+/// prints.
 namespace halfulp {
 
 /// Base of everything the library throws on purpose.

@@ -20,7 +20,7 @@ enum class Status {
 struct Report {
   Status status = Status::not_finite;
   int iterations = 0;
-  double residual = 0;   ///< what `tolerance` is compared with; the solver's docstring defines it
+  double residual = 0;  ///< what `tolerance` is compared with; the solver's docstring defines it
   double tolerance = 0;
   [[nodiscard]] bool ok() const { return status == Status::converged; }
 };
