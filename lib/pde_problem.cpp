@@ -205,6 +205,13 @@ Checked check(Problem problem, Options options) {
   c.singular = undetermined;
   if (d == 1 && !c.axis[0].has_second && !c.axis[0].has_first)
     refuse("problem.equation", "no derivative of u", "a differential equation");
+  if (options.method == (d == 1 ? Method::galerkin : Method::collocation))
+    refuse("options.method", d == 1 ? "galerkin" : "collocation",
+           d == 1 ? "automatic or collocation in one dimension"
+                  : "automatic or galerkin in two dimensions");
+  if (options.kernel == KernelType::periodic &&
+      !std::all_of(c.axis.begin(), c.axis.end(), [](const auto& axis) { return axis.periodic; }))
+    refuse("options.kernel", "periodic", "with periodic sides on every axis");
   if (options.setup_precision != Precision::dd)
     refuse("options.setup_precision", "double", "dd (the only set-up precision yet)");
   if (!(options.tolerance >= 0)) refuse("options.tolerance", options.tolerance, ">= 0");

@@ -321,6 +321,18 @@ TEST_CASE("what is not resolved is said to be so", "[gp_pde]") {
   CHECK_FALSE(solve(manufactured(paper()[0]), wrong_band).report.ok());
 }
 
+TEST_CASE("the plain Matern prior knows no frequency", "[gp_pde]") {
+  Options matern, student;
+  matern.kernel = KernelType::matern;
+  student.kernel = KernelType::student_t;
+  const Problem high = manufactured(paper()[0]);
+  CHECK_FALSE(solve(high, matern).report.ok());
+  CHECK(true_error(high, solve(high, student)) <= limit("gp_pde_1d"));
+  const Problem low =
+      manufactured({"low", {"x"}, {{"0", "1"}}, "u_xx - f", "exp(x)*sin(3*x)", {"DD"}});
+  CHECK(true_error(low, solve(low, matern)) <= limit("gp_pde_1d"));
+}
+
 TEST_CASE("a frequency beyond the first sampling is not taken for its alias", "[gp_pde]") {
   const Problem p =
       manufactured({"long", {"x"}, {{"0", "9"}}, "u_xx - f", "sin(1000*x) + cos(5.5*x)", {"DD"}});
@@ -438,6 +450,8 @@ TEST_CASE("bad problems and options are refused by name", "[gp_pde][bad]") {
          p.sides[0][1].kind = SideKind::none;
          p.sides[1][0].kind = SideKind::none;
        }},
+      {"method", [](Problem&, Options& o) { o.method = Method::collocation; }},
+      {"kernel", [](Problem&, Options& o) { o.kernel = KernelType::periodic; }},
       {"tolerance", [](Problem&, Options& o) { o.tolerance = -1; }},
       {"tolerance", [](Problem&, Options& o) { o.tolerance = std::nan(""); }},
       {"max_modes", [](Problem&, Options& o) { o.max_modes = 0; }},

@@ -94,8 +94,9 @@ struct Band {
 };
 
 struct Options {
-  /// How the density falls off outside a band: Gaussian, or as a Student-t with five degrees of
-  /// freedom (the spectrum of a Matern-5/2 kernel).
+  /// How the density falls off outside a band: as a Gaussian, or as a Student-t with five degrees
+  /// of freedom (the spectrum of Matern-5/2). matern: that of one band about zero, the plain Matern
+  /// prior, as a baseline. periodic: Gaussian, and refused unless all sides are periodic.
   KernelType kernel = KernelType::gaussian;
   std::vector<std::vector<Band>>
       bands;  ///< per axis; empty: inferred from forcing and boundary data
@@ -144,8 +145,9 @@ class Solution {
   double residual = 0;
   double residual_scale = 0;     ///< largest RMS of f and of the equation's terms
   double boundary_residual = 0;  ///< largest RMS residual of a side's condition, relative
-  double error_estimate = 0;     ///< relative L2: distance from a second discretisation + floor
-  double floor_estimate = 0;     ///< relative L2 error that the rounding of result and data causes
+  double error_estimate = 0;     ///< relative L2: 4 times the distance from a second
+  ///< discretisation, plus the floor
+  double floor_estimate = 0;  ///< relative L2 error that the rounding of result and data causes
   /// 2-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
   /// pivot.
   double condition = 0;
