@@ -34,6 +34,15 @@ struct TomlDefect {};
   ((condition) ? static_cast<void>(0) : halfulp::gp_pde::throw_toml_defect())
 #pragma push_macro("NDEBUG")
 #undef NDEBUG
+// Its tables of blanks call letters of their ranges (U+00E4 is one) unreachable: such
+// letters are no blanks.
+#include <toml++/impl/forward_declarations.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE \
+  return {}
+#include <toml++/impl/unicode.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE halfulp::gp_pde::throw_toml_defect()
 #include <toml++/toml.h>
 #pragma pop_macro("NDEBUG")
 
@@ -505,10 +514,8 @@ class Reader {
   /// is left to the parser, which stops at the same place.
   void check_text() const {
     int depth = 0, dots = 0;
-    std::size_t i = text_.starts_with("\xEF\xBB\xBF") ? 3 : 0;  // byte order mark
-    std::size_t line_begin = 0;
+    std::size_t i = 0, line_begin = 0;
     int line = 1;
-    char last = '\n';  // the last byte outside strings and comments that is not a blank
     const auto refuse = [&](const std::string& what) {
       throw InputError(result_.file, line, static_cast<int>(i - line_begin) + 1, what,
                        line_text(line));
@@ -524,9 +531,7 @@ class Reader {
         while (i < text_.size() && text_[i] != '\n') ++i;
         continue;
       }
-      // A quote in another place begins no string: toml++ looks on for the end of the wrong value.
-      const bool may_begin = std::string_view("\n=[{,.").find(last) != std::string_view::npos;
-      if ((c == '"' || c == '\'') && may_begin) {
+      if (c == '"' || c == '\'') {
         const std::string_view triple = c == '"' ? "\"\"\"" : "'''";
         const bool many = text_.substr(i, 3) == triple;
         i += many ? 3 : 1;
@@ -545,20 +550,14 @@ class Reader {
         }
         if (i < text_.size() && text_[i] != '\n') i += many ? 3 : 1;
         while (many && i < text_.size() && text_[i] == c) ++i;  // """a"""" ends with a quote
-        last = c;
         continue;
       }
-      // TOML has these in strings and comments only; toml++ 3.3 looks them up in tables of letters
-      // that not all of them are in.
-      if (static_cast<unsigned char>(c) >= 0x80)
-        refuse("not valid TOML: outside quotes only ASCII characters can stand");
       if (c == '[' || c == '{') ++depth;
       if (c == ']' || c == '}') --depth;
       if (depth > max_nesting) refuse("brackets" + deep);
       if (c == '.' && ++dots > max_nesting) refuse("keys" + deep);
       if (c == '=' || c == ',' || c == '\n' || c == '[' || c == '{') dots = 0;
       if (c == '\n') new_line(i + 1);
-      if (c == '\n' || !is_blank(c)) last = c;
       ++i;
     }
   }
