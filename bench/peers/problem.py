@@ -86,7 +86,7 @@ class Problem:
         self.exact = function(exact, self.axes)
 
         forcing = data.get("forcing", {}).get("f", "auto" if rest.has(sympy.Symbol("f")) else 0)
-        if isinstance(forcing, str) and forcing.endswith(".npy"):
+        if isinstance(forcing, dict) or str(forcing).endswith(".npy"):
             raise Unsupported("forcing from an array")
         manufactured = -rest.subs(sympy.Symbol("f"), 0)
         if rest.has(sympy.Symbol("f")):
