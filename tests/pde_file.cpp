@@ -342,7 +342,7 @@ TEST_CASE("sizes are checked before any work", "[pde_file]") {
        "n has 2 entries, must have one for each of the 1 dimensions"},
       {good2 + "[grid]\nn = [10, @1]\n", "n = 1, must be an integer from 2"},
       {good2 + "[grid]\nn = @[100000, 100000]\n",
-       "[grid] n would need 234 GiB of memory, the limit is 8 GiB"},
+       "[grid] n would need 229 GiB of memory, the limit is 8 GiB"},
       {good2 + "[grid]\nn = @1e9\n", "TiB of memory"},
       {good + "[output]\npoints = @1\n", "points = 1, must be an integer from 2"},
       {good2 + "[output]\npoints = @200000\n",
