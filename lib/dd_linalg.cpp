@@ -104,66 +104,66 @@ void axpy(std::ptrdiff_t n, double alpha_hi, double alpha_lo, const double* xh, 
   }
 }
 
-// Four columns of C at a time, one vector of rows: accumulators stay in registers over all of k.
-void multiply_columns(std::ptrdiff_t m, std::ptrdiff_t k, const double* ah, const double* al,
-                      const double* bh, const double* bl, double* ch, double* cl,
-                      std::ptrdiff_t columns) {
+// rows x n block of C = A B, with A(i, p) at a[i * row_step + p * step]. A is packed first, one
+// vector of rows after the other, so that it streams whatever its layout; then four columns of C at
+// a time keep their accumulators in registers over all of k.
+void multiply_rows(std::ptrdiff_t rows, std::ptrdiff_t k, std::ptrdiff_t n, const double* ah,
+                   const double* al, std::ptrdiff_t row_step, std::ptrdiff_t step, const double* bh,
+                   const double* bl, double* ch, double* cl, std::ptrdiff_t ldc, double* packed) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  const std::ptrdiff_t strips = (rows + lanes - 1) / lanes;
+  for (std::ptrdiff_t s = 0; s < strips; ++s) {
+    double* out = packed + s * k * 2 * lanes;
+    for (std::ptrdiff_t p = 0; p < k; ++p, out += 2 * lanes)
+      for (std::ptrdiff_t l = 0; l < lanes; ++l) {
+        const std::ptrdiff_t i = s * lanes + l;
+        out[l] = i < rows ? ah[i * row_step + p * step] : 0.0;
+        out[lanes + l] = i < rows ? al[i * row_step + p * step] : 0.0;
+      }
+  }
+  const auto store = [&](V s, V c, std::ptrdiff_t i, std::ptrdiff_t j) {
+    renormalise(s, c);
+    if (i + lanes <= rows) {
+      hn::StoreU(s, d, ch + i + j * ldc);
+      hn::StoreU(c, d, cl + i + j * ldc);
+      return;
+    }
+    HWY_ALIGN double buffer[2][HWY_MAX_BYTES / sizeof(double)];
+    hn::Store(s, d, buffer[0]);
+    hn::Store(c, d, buffer[1]);
+    for (std::ptrdiff_t l = 0; i + l < rows; ++l) {
+      ch[i + l + j * ldc] = buffer[0][l];
+      cl[i + l + j * ldc] = buffer[1][l];
+    }
+  };
   std::ptrdiff_t j = 0;
-  for (; j + 4 <= columns; j += 4) {
-    std::ptrdiff_t i = 0;
-    for (; i + lanes <= m; i += lanes) {
+  for (; j + 4 <= n; j += 4)
+    for (std::ptrdiff_t s = 0; s < strips; ++s) {
+      const double* in = packed + s * k * 2 * lanes;
       V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0, c0 = s0, c1 = s0, c2 = s0, c3 = s0;
-      for (std::ptrdiff_t p = 0; p < k; ++p) {
-        const V xh = hn::LoadU(d, ah + i + p * m), xl = hn::LoadU(d, al + i + p * m);
-        const double *ph = bh + p + j * k, *pl = bl + p + j * k;
+      const double *ph = bh + j * k, *pl = bl + j * k;
+      for (std::ptrdiff_t p = 0; p < k; ++p, in += 2 * lanes, ++ph, ++pl) {
+        const V xh = hn::LoadU(d, in), xl = hn::LoadU(d, in + lanes);
         fma_dd(xh, xl, hn::Set(d, ph[0]), hn::Set(d, pl[0]), s0, c0);
         fma_dd(xh, xl, hn::Set(d, ph[k]), hn::Set(d, pl[k]), s1, c1);
         fma_dd(xh, xl, hn::Set(d, ph[2 * k]), hn::Set(d, pl[2 * k]), s2, c2);
         fma_dd(xh, xl, hn::Set(d, ph[3 * k]), hn::Set(d, pl[3 * k]), s3, c3);
       }
-      renormalise(s0, c0);
-      renormalise(s1, c1);
-      renormalise(s2, c2);
-      renormalise(s3, c3);
-      hn::StoreU(s0, d, ch + i + j * m);
-      hn::StoreU(c0, d, cl + i + j * m);
-      hn::StoreU(s1, d, ch + i + (j + 1) * m);
-      hn::StoreU(c1, d, cl + i + (j + 1) * m);
-      hn::StoreU(s2, d, ch + i + (j + 2) * m);
-      hn::StoreU(c2, d, cl + i + (j + 2) * m);
-      hn::StoreU(s3, d, ch + i + (j + 3) * m);
-      hn::StoreU(c3, d, cl + i + (j + 3) * m);
+      store(s0, c0, s * lanes, j);
+      store(s1, c1, s * lanes, j + 1);
+      store(s2, c2, s * lanes, j + 2);
+      store(s3, c3, s * lanes, j + 3);
     }
-    for (; i < m; ++i)
-      for (std::ptrdiff_t q = j; q < j + 4; ++q) {
-        dd s = 0.0;
-        for (std::ptrdiff_t p = 0; p < k; ++p)
-          s += dd(ah[i + p * m], al[i + p * m]) * dd(bh[p + q * k], bl[p + q * k]);
-        ch[i + q * m] = s.hi;
-        cl[i + q * m] = s.lo;
-      }
-  }
-  for (; j < columns; ++j) {
-    std::ptrdiff_t i = 0;
-    for (; i + lanes <= m; i += lanes) {
-      V s = hn::Zero(d), c = s;
-      for (std::ptrdiff_t p = 0; p < k; ++p)
-        fma_dd(hn::LoadU(d, ah + i + p * m), hn::LoadU(d, al + i + p * m),
-               hn::Set(d, bh[p + j * k]), hn::Set(d, bl[p + j * k]), s, c);
-      renormalise(s, c);
-      hn::StoreU(s, d, ch + i + j * m);
-      hn::StoreU(c, d, cl + i + j * m);
+  for (; j < n; ++j)
+    for (std::ptrdiff_t s = 0; s < strips; ++s) {
+      const double* in = packed + s * k * 2 * lanes;
+      V sum = hn::Zero(d), c = sum;
+      for (std::ptrdiff_t p = 0; p < k; ++p, in += 2 * lanes)
+        fma_dd(hn::LoadU(d, in), hn::LoadU(d, in + lanes), hn::Set(d, bh[p + j * k]),
+               hn::Set(d, bl[p + j * k]), sum, c);
+      store(sum, c, s * lanes, j);
     }
-    for (; i < m; ++i) {
-      dd s = 0.0;
-      for (std::ptrdiff_t p = 0; p < k; ++p)
-        s += dd(ah[i + p * m], al[i + p * m]) * dd(bh[p + j * k], bl[p + j * k]);
-      ch[i + j * m] = s.hi;
-      cl[i + j * m] = s.lo;
-    }
-  }
 }
 
 const char* target() { return hwy::TargetName(HWY_TARGET); }
@@ -183,7 +183,7 @@ constexpr std::ptrdiff_t worth_a_team = 4'000'000;
 
 HWY_EXPORT(dot);
 HWY_EXPORT(axpy);
-HWY_EXPORT(multiply_columns);
+HWY_EXPORT(multiply_rows);
 HWY_EXPORT(target);
 
 const char* simd_target() { return HWY_DYNAMIC_DISPATCH(target)(); }
@@ -208,18 +208,40 @@ void scale(std::ptrdiff_t n, dd alpha, double* x_hi, double* x_lo) {
   }
 }
 
-DdMatrix multiply(const DdMatrix& a, const DdMatrix& b, int threads) {
-  DdMatrix c(a.rows(), b.cols());
-  const std::ptrdiff_t n = b.cols(), width = 4, blocks = (n + width - 1) / width;
-  const bool parallel = threads > 1 && a.rows() * a.cols() * n > worth_a_team;
-#pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
-  for (std::ptrdiff_t q = 0; q < blocks; ++q) {
-    const std::ptrdiff_t j = q * width;
-    HWY_DYNAMIC_DISPATCH(multiply_columns)
-    (a.rows(), a.cols(), a.hi(0), a.lo(0), b.hi(j), b.lo(j), c.hi(j), c.lo(j),
-     std::min(width, n - j));
+namespace {
+
+// A B for A of `rows` rows given by its steps. Threads share the rows in blocks; an entry is always
+// one sum in one order.
+DdMatrix product(std::ptrdiff_t rows, const DdMatrix& a, std::ptrdiff_t row_step,
+                 std::ptrdiff_t step, const DdMatrix& b, int threads) {
+  const std::ptrdiff_t k = b.rows(), n = b.cols();
+  DdMatrix c(rows, n);
+  if (rows == 0 || n == 0 || k == 0) return c;
+  constexpr std::ptrdiff_t block = 32;
+  const std::ptrdiff_t blocks = (rows + block - 1) / block;
+  const bool parallel = threads > 1 && rows * k * n > worth_a_team;
+#pragma omp parallel num_threads(threads) if (parallel)
+  {
+    std::vector<double> packed(2 * k * block);
+#pragma omp for schedule(static)
+    for (std::ptrdiff_t q = 0; q < blocks; ++q) {
+      const std::ptrdiff_t i = q * block;
+      HWY_DYNAMIC_DISPATCH(multiply_rows)
+      (std::min(block, rows - i), k, n, a.hi(0) + i * row_step, a.lo(0) + i * row_step, row_step,
+       step, b.hi(0), b.lo(0), c.hi(0) + i, c.lo(0) + i, rows, packed.data());
+    }
   }
   return c;
+}
+
+}  // namespace
+
+DdMatrix multiply(const DdMatrix& a, const DdMatrix& b, int threads) {
+  return product(a.rows(), a, 1, a.rows(), b, threads);
+}
+
+DdMatrix multiply_transposed(const DdMatrix& a, const DdMatrix& b, int threads) {
+  return product(a.cols(), a, a.rows(), 1, b, threads);
 }
 
 DdMatrix transpose(const DdMatrix& a) {
@@ -227,10 +249,6 @@ DdMatrix transpose(const DdMatrix& a) {
   for (std::ptrdiff_t j = 0; j < a.cols(); ++j)
     for (std::ptrdiff_t i = 0; i < a.rows(); ++i) t.set(j, i, a(i, j));
   return t;
-}
-
-DdMatrix multiply_transposed(const DdMatrix& a, const DdMatrix& b, int threads) {
-  return multiply(transpose(a), b, threads);
 }
 
 PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, DdMatrix b,
@@ -294,6 +312,68 @@ PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, DdMa
     std::copy_n(a.lo(order[k]), m, f.q.lo(k));
     for (std::ptrdiff_t p = k; p < rank; ++p) f.r.set(k, p, rows[k][p]);
     for (std::ptrdiff_t j = 0; j < b.cols(); ++j) f.qtb.set(k, j, rows[k][n + j]);
+  }
+  return f;
+}
+
+namespace {
+
+// block = Q T by modified Gram-Schmidt, each column twice; Q overwrites the block.
+DdMatrix orthonormalise_panel(DdMatrix& block) {
+  const std::ptrdiff_t m = block.rows(), width = block.cols();
+  DdMatrix t(width, width);
+  for (std::ptrdiff_t j = 0; j < width; ++j) {
+    for (int pass = 0; pass < 2; ++pass)
+      for (std::ptrdiff_t k = 0; k < j; ++k) {
+        const dd s = dot(m, block.hi(k), block.lo(k), block.hi(j), block.lo(j));
+        axpy(m, -s, block.hi(k), block.lo(k), block.hi(j), block.lo(j));
+        t.set(k, j, t(k, j) + s);
+      }
+    const dd norm = sqrt(dot(m, block.hi(j), block.lo(j), block.hi(j), block.lo(j)));
+    t.set(j, j, norm);
+    if (norm.hi > 0) scale(m, dd(1.0) / norm, block.hi(j), block.lo(j));
+  }
+  return t;
+}
+
+// block -= Q Q^T block; returns Q^T block.
+DdMatrix remove_projection(const DdMatrix& q, DdMatrix& block, int threads) {
+  DdMatrix s = multiply_transposed(q, block, threads);
+  const DdMatrix along = multiply(q, s, threads);
+  for (std::ptrdiff_t j = 0; j < block.cols(); ++j)
+    for (std::ptrdiff_t i = 0; i < block.rows(); ++i) block.set(i, j, block(i, j) - along(i, j));
+  return s;
+}
+
+DdMatrix columns(const DdMatrix& a, std::ptrdiff_t first, std::ptrdiff_t count) {
+  DdMatrix part(a.rows(), count);
+  std::copy_n(a.hi(first), a.rows() * count, part.hi(0));
+  std::copy_n(a.lo(first), a.rows() * count, part.lo(0));
+  return part;
+}
+
+}  // namespace
+
+BlockQr block_qr(const DdMatrix& a, int threads) {
+  constexpr std::ptrdiff_t panel = 24;
+  const std::ptrdiff_t m = a.rows(), n = a.cols();
+  BlockQr f{DdMatrix(m, n), DdMatrix(n, n)};
+  for (std::ptrdiff_t first = 0; first < n; first += panel) {
+    const std::ptrdiff_t width = std::min(panel, n - first);
+    // A_k = Q S1 + U T1, then U = Q S2 + Q_k T2, so that A_k = Q (S1 + S2 T1) + Q_k (T2 T1).
+    const DdMatrix q = columns(f.q, 0, first);
+    DdMatrix block = columns(a, first, width);
+    const DdMatrix s1 = remove_projection(q, block, threads);
+    const DdMatrix t1 = orthonormalise_panel(block);
+    const DdMatrix s2 = remove_projection(q, block, threads);
+    const DdMatrix t2 = orthonormalise_panel(block);
+    const DdMatrix above = multiply(s2, t1, 1), diagonal = multiply(t2, t1, 1);
+    for (std::ptrdiff_t j = 0; j < width; ++j) {
+      for (std::ptrdiff_t i = 0; i < first; ++i) f.r.set(i, first + j, s1(i, j) + above(i, j));
+      for (std::ptrdiff_t i = 0; i <= j; ++i) f.r.set(first + i, first + j, diagonal(i, j));
+    }
+    std::copy_n(block.hi(0), m * width, f.q.hi(first));
+    std::copy_n(block.lo(0), m * width, f.q.lo(first));
   }
   return f;
 }

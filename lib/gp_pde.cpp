@@ -45,9 +45,6 @@ namespace {
 
 constexpr double eps = std::numeric_limits<double>::epsilon();
 constexpr double infinity = std::numeric_limits<double>::infinity();
-// In double-double nothing is left of a system whose condition is beyond this.
-constexpr double singular_condition = 1e22;
-
 void report_progress(const Checked& c, double fraction, const char* phase) {
   if (c.options.progress && !c.options.progress(fraction, phase)) throw Cancelled("gp_pde::Solver");
 }
@@ -56,6 +53,7 @@ struct Quality {
   double residual = infinity;  // relative
   double scale = 0;
   double boundary = infinity;  // relative
+  double largest = 0;          // |f| at the residual's points
   [[nodiscard]] double worst() const { return std::max(residual, boundary); }
 };
 
@@ -84,6 +82,7 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
   Quality q;
   const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
   q.scale = rms(f);
+  for (const double value : f.rounded()) q.largest = std::max(q.largest, std::fabs(value));
   la::DdMatrix residual = add_scaled(la::DdMatrix(f.rows(), f.cols()), -1.0, f);
   const double u_size = rms(evaluator.values(field, zero));
   for (const auto& [order, value] : c.op.coefficients) {
@@ -178,6 +177,7 @@ struct Solver::Impl {
   Discretisation disc;
   GridEvaluator evaluator;  // residuals of repeated solves
   bool planned = false;
+  bool data_seen = true;  // no spike of the forcing hides between the points of the residual
   double error_estimate = infinity;
 
   struct Candidate {
@@ -214,7 +214,8 @@ struct Solver::Impl {
   }
 
   [[nodiscard]] bool data_resolved() const {
-    return std::all_of(spectra.begin(), spectra.end(), [](const auto& s) { return s.resolved; });
+    return data_seen &&
+           std::all_of(spectra.begin(), spectra.end(), [](const auto& s) { return s.resolved; });
   }
 
   // Modes that bands need on axis k, roughly: two a bin, with what the falloff adds.
@@ -252,6 +253,15 @@ struct Solver::Impl {
     return next;
   }
 
+  static bool same(const std::vector<std::vector<Band>>& a,
+                   const std::vector<std::vector<Band>>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), [](const auto& p, const auto& q) {
+      return std::equal(p.begin(), p.end(), q.begin(), q.end(), [](const Band& x, const Band& y) {
+        return x.lower == y.lower && x.upper == y.upper;
+      });
+    });
+  }
+
   Field plan(const RightHandSide& rhs, Quality& quality, Timings& timings) {
     const Checked& c = checked;
     const Size d = c.dimension();
@@ -271,9 +281,17 @@ struct Solver::Impl {
     // Data that no sampling resolves converge algebraically: more modes than this buy no digit.
     const Size affordable = data_resolved() ? (d == 1 ? 640 : 400) : (d == 1 ? 320 : 200);
     const Size most = std::min<Size>(c.options.max_modes, affordable);
+    bool reachable = data_resolved();  // within the modes
     for (Size k = 0; k < d; ++k) {
-      const double limit = (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi;
-      if (!given && modes_of(bands[k], k) > static_cast<double>(most)) bands[k] = {{0, limit}};
+      if (given) continue;
+      // With the homogeneous solutions' own frequencies among the modes a resonance shows.
+      if (d == 1) {
+        const auto own = oscillation_bands(c);
+        bands[k].insert(bands[k].end(), own.begin(), own.end());
+      }
+      if (modes_of(bands[k], k) <= static_cast<double>(most)) continue;
+      bands[k] = {{0, (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi}};
+      reachable = false;
     }
     report_progress(c, 0.2, "solving");
     Candidate best = attempt(bands, rhs, {12, most}, timings);
@@ -281,23 +299,27 @@ struct Solver::Impl {
     // A second discretisation: its distance is the error estimate.
     report_progress(c, 0.5, "estimating the error");
     {
-      Candidate check = attempt(bands, rhs, {15, most}, timings);
+      // Where the modes do not suffice, fewer of them tell how far it is.
+      Candidate check = attempt(bands, rhs, {15, reachable ? most : most * 3 / 4}, timings);
       error_estimate = difference(c, best.field, check.field);
       if (!good(best.quality)) {
         measure_candidate(check, rhs, timings);
         if (check.quality.worst() < best.quality.worst()) best = std::move(check);
       }
     }
-    // Unresolved data have no more to give; nor does what the user has fixed.
-    for (int round = 0; round < 4 && !good(best.quality) && !given && data_resolved(); ++round) {
+    // Wider bands help neither unresolved data, nor what the user has fixed, nor what the modes
+    // cannot reach.
+    for (int round = 0; round < 4 && !good(best.quality) && !given && reachable; ++round) {
       report_progress(c, 0.6 + 0.1 * round, "widening the bands");
       const auto last = bands;
       bands = wider(bands, round, static_cast<double>(most));
+      if (same(last, bands)) continue;
       Candidate next = attempt(bands, rhs, {15, most}, timings);
       measure_candidate(next, rhs, timings);
       error_estimate = difference(c, best.field, next.field);
       if (next.quality.worst() < best.quality.worst()) best = std::move(next);
     }
+    data_seen = rhs.sampled || best.quality.largest >= 0.5 * largest_value(c, rhs);
     disc = std::move(best.disc);
     evaluator = std::move(best.evaluator);
     quality = best.quality;
@@ -342,22 +364,34 @@ struct Solver::Impl {
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
     s.error_estimate = 4 * error_estimate + s.floor_estimate;
+    // Two discretisations that both miss the same thing agree. Where the residual is not small, it
+    // counts as well, through the smallest eigenvalue.
+    if (!good(quality) || !data_resolved() || disc.singular) {
+      const std::vector<int> zero(d, 0);
+      const double size = rms(field.values(comparison_grid(c), zero));
+      const double response =
+          relative(quality.residual * quality.scale, disc.smallest_eigenvalue * size);
+      s.error_estimate = std::max({s.error_estimate, quality.boundary, response});
+      if (disc.singular || !(s.error_estimate <= 1))
+        s.error_estimate = std::max(1.0, s.error_estimate);
+    }
     s.report.iterations = 1;
     s.report.tolerance = tolerance();
     s.report.residual = std::max(quality.worst(), error_estimate);
     s.report.status = !std::isfinite(s.report.residual) ? Status::not_finite
-                      : !good(quality) || !data_resolved() || disc.condition > singular_condition
+                      : !good(quality) || !data_resolved() || disc.singular ||
+                              !(s.error_estimate <= 1e4 * tolerance())
                           ? Status::stagnated
                           : Status::converged;
     if (!data_resolved())
       s.warnings.push_back(
           "the forcing or boundary data are not resolved by their sampling: a jump, a kink, or "
           "samples too coarse for their highest frequency");
-    if (disc.condition > singular_condition)
+    if (disc.singular)
       s.warnings.push_back(
           "the operator is singular to working precision (a resonance, or conditions that do not "
           "determine u)");
-    else if (disc.condition > 1e14)
+    else if (disc.condition > 1e12)
       s.warnings.push_back("the operator is nearly singular: errors of the data are much enlarged");
     if (c.singular)
       s.warnings.push_back(

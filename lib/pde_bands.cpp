@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <limits>
 
 #include "detail/spectrum.hpp"
 
@@ -49,6 +50,7 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
   };
   // Largest amplitude in every bin over all lines of data sampled at n points; returns that of the
   // highest quarter of the bins.
+  double seen = 0;  // largest |f| of the last sampling
   const auto spectrum_of = [&](Size n) {
     result.amplitude.clear();
     Points along(n);
@@ -66,6 +68,7 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
       group.push_back(std::move(line));
     }
     const double f_scale = largest(group);
+    seen = f_scale;
     if (f_scale > 0) add(group, f_scale);
     if (d == 2)
       for (int s = 0; s < 2; ++s) {
@@ -83,20 +86,25 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
     for (std::size_t i = size - size / 4; i < size; ++i) tail = std::max(tail, result.amplitude[i]);
     return tail;
   };
-  const auto top_of = [](const std::vector<Band>& bands) {
-    return bands.empty() ? 0.0 : bands.back().upper;
+  const auto same = [&](const std::vector<Band>& a, const std::vector<Band>& b) {
+    const double slack = 3 * result.bin;
+    return std::equal(
+        a.begin(), a.end(), b.begin(), b.end(), [slack](const Band& p, const Band& q) {
+          return std::fabs(p.lower - q.lower) <= slack && std::fabs(p.upper - q.upper) <= slack;
+        });
   };
   // A frequency beyond the sampling's limit folds back and looks like a lower one; at another rate
   // it folds back elsewhere. So two rates must agree.
   constexpr Size most = Size{1} << 16;
   result.resolved = false;
+  // Nor may a spike hide between the samples (in 2-D the residual's points are asked the same).
+  const double there = d == 1 ? largest_value(c, rhs) : 0;
   for (Size n = 1024; n <= most && !result.resolved; n *= 4) {
     if (!(spectrum_of(n + 2 * (n / 7)) <= relative)) continue;
     const auto other_rate = la::find_bands(result.amplitude, relative, result.bin);
     if (!(spectrum_of(n) <= relative)) continue;
     const auto bands = la::find_bands(result.amplitude, relative, result.bin);
-    result.resolved = other_rate.size() == bands.size() &&
-                      std::fabs(top_of(other_rate) - top_of(bands)) <= 3 * result.bin;
+    result.resolved = same(other_rate, bands) && seen >= 0.8 * there;
   }
   result.bands = la::find_bands(result.amplitude, relative, result.bin);
 
@@ -196,6 +204,27 @@ std::vector<Band> symbol_bands(const Checked& c, Size k, std::span<const Band> o
       }
   }
   return bands;
+}
+
+std::vector<Band> oscillation_bands(const Checked& c) {
+  const Program<double> coefficients(
+      std::vector<Expression>{coefficient(c.op, {2}), coefficient(c.op, {1}),
+                              coefficient(c.op, {0})},
+      c.names);
+  double lowest = std::numeric_limits<double>::infinity(), highest = 0;
+  for (int i = 0; i <= 64; ++i) {
+    const double x = c.end(0, 0).hi + c.length(0).hi * i / 64.0;
+    double v[3];
+    coefficients(std::span<const double>(&x, 1), std::span<double>(v, 3));
+    const double discriminant = v[1] * v[1] - 4 * v[0] * v[2];
+    if (!(discriminant < 0) || v[0] == 0) continue;
+    const double frequency = std::sqrt(-discriminant) / std::fabs(2 * v[0]);
+    if (!std::isfinite(frequency)) continue;
+    lowest = std::min(lowest, frequency);
+    highest = std::max(highest, frequency);
+  }
+  if (!(lowest <= highest)) return {};
+  return {{lowest, highest}};
 }
 
 }  // namespace halfulp::gp_pde::detail

@@ -285,13 +285,34 @@ void Discretisation::set_up_line(const Checked& c, const RightHandSide& rhs) {
     }
     for (Size s = 0; s < k; ++s) all.set(m + s, j, conditions[s][j]);
   }
-  system_ = la::pivoted_qr(std::move(all), 1e-29, r + extra, la::DdMatrix(m + k, 0), c.threads);
-  // An exponential that the modes represent as well leaves one tiny pivot that says nothing about
-  // the operator.
-  std::vector<double> pivots;
-  for (Size i = 0; i < system_.rank; ++i) pivots.push_back(std::fabs(system_.r(i, i).hi));
-  std::sort(pivots.begin(), pivots.end());
-  smallest_eigenvalue = pivots[std::min<Size>(extra, system_.rank - 1)];
+  const Size all_columns = r + extra;
+  la::BlockQr compressed = la::block_qr(all, c.threads);
+  rows_to_modes_ = std::move(compressed.q);
+  system_ =
+      la::pivoted_qr(std::move(compressed.r), 1e-29, all_columns, la::DdMatrix(all_columns, 0), 1);
+  // Directions that the equation and the conditions do not determine show as pivots of rounding
+  // size. An exponential that the modes represent as well makes one that says nothing about the
+  // operator, and so does a free constant.
+  Size harmless = c.singular ? 1 : 0;
+  for (const Exponential& e : exponentials_) {
+    const Points& x = b.nodes();
+    la::DdMatrix values(static_cast<Size>(x.size()), 1);
+    for (Size i = 0; i < values.rows(); ++i) values.set(i, 0, e(x[i], 0));
+    const la::DdMatrix rest =
+        add_scaled(values, -1.0, la::multiply(b.at_nodes(), b.project(values), c.threads));
+    if (!(rms(rest) > 1e-9 * rms(values))) ++harmless;
+  }
+  constexpr double rounding = 1e-15;
+  Size undetermined = all_columns - system_.rank;
+  smallest_eigenvalue = std::numeric_limits<double>::infinity();
+  for (Size i = 0; i < system_.rank; ++i) {
+    const double pivot = std::fabs(system_.r(i, i).hi);
+    if (pivot <= rounding * scale)
+      ++undetermined;
+    else
+      smallest_eigenvalue = std::min(smallest_eigenvalue, pivot);
+  }
+  singular = undetermined > harmless;
   condition = std::max(1.0, scale / smallest_eigenvalue);
 }
 
@@ -312,6 +333,8 @@ void Discretisation::set_up_plane(const Checked& c) {
   sylvester_ = std::make_shared<la::SylvesterSolver>(std::move(matrix[0]), std::move(matrix[1]),
                                                      std::move(mixed), c.singular, c.threads);
   condition = sylvester_->condition();
+  // The eigenvalues are known to rounding of the largest.
+  singular = !(condition < 1e15);
   smallest_eigenvalue = sylvester_->smallest_eigenvalue();
 }
 
@@ -337,10 +360,15 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, Timings&
     b.set(i, 0, side_values(c, 0, row_sides_[s], {})(0, 0) * row_weight_[i]);
   }
   watch.lap("sampling");
-  la::DdMatrix y(system_.rank, 1);
-  for (Size i = 0; i < system_.rank; ++i)
-    y.set(i, 0, la::dot(b.rows(), system_.q.hi(i), system_.q.lo(i), b.hi(0), b.lo(0)));
-  y = la::solve_upper(system_.r, std::move(y));
+  // Q^T b by columns: one right-hand side is not worth a transposed copy.
+  const auto inner_products = [](const la::DdMatrix& q, const la::DdMatrix& v) {
+    la::DdMatrix out(q.cols(), 1);
+    for (Size i = 0; i < q.cols(); ++i)
+      out.set(i, 0, la::dot(q.rows(), q.hi(i), q.lo(i), v.hi(0), v.lo(0)));
+    return out;
+  };
+  const la::DdMatrix y =
+      la::solve_upper(system_.r, inner_products(system_.q, inner_products(rows_to_modes_, b)));
   la::DdMatrix x(basis[0]->size(), 1);
   field.exponentials = exponentials_;
   field.exponential_coefficients.resize(exponentials_.size());

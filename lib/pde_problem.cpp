@@ -255,9 +255,11 @@ la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) 
 }
 
 RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, GridSamples>& forcing)
-    : formula(c.op.source, c.names), threads(c.threads) {
+    : formula(c.op.source, c.names), formula_double(c.op.source, c.names), threads(c.threads) {
   if (const auto* expression = std::get_if<Expression>(&forcing)) {
-    formula = Program<dd>(c.op.source + Expression(c.op.forcing_factor) * *expression, c.names);
+    const Expression all = c.op.source + Expression(c.op.forcing_factor) * *expression;
+    formula = Program<dd>(all, c.names);
+    formula_double = Program<double>(all, c.names);
     return;
   }
   if (c.op.forcing_factor == 0) return;
@@ -281,6 +283,11 @@ RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, Gr
                          (std::fabs(c.end(k, 0).hi) + std::fabs(c.end(k, 1).hi));
     if (p.front() < c.end(k, 0).hi - slack || p.back() > c.end(k, 1).hi + slack)
       refuse("forcing.axes." + c.names[k], "points outside the domain", "inside the domain");
+    // What lies beyond the samples would be extrapolated.
+    const double gap = 4 * (p.back() - p.front()) / static_cast<double>(p.size() - 1) + slack;
+    if (p.front() - c.end(k, 0).hi > gap || c.end(k, 1).hi - p.back() > gap)
+      refuse("forcing.axes." + c.names[k], "samples on a part of the domain",
+             "from one end of the domain to the other");
     axes.emplace_back(p.begin(), p.end());
   }
   if (static_cast<Size>(grid.values.size()) != total)
@@ -297,6 +304,23 @@ RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, Gr
         refuse("forcing.values[" + std::to_string(i * m + j) + "]", v, "finite");
       samples.set(i, j, factor * v);
     }
+}
+
+double largest_value(const Checked& c, const RightHandSide& rhs) {
+  // Points of Roberts' additive recurrence: equally spread for any number of them.
+  constexpr int count = 1 << 16;
+  const Size d = c.dimension();
+  const double step[2] = {d == 1 ? 0.6180339887498949 : 0.7548776662466927, 0.5698402909980532};
+  double largest = 0;
+  double x[2];
+  for (int i = 0; i < count; ++i) {
+    for (Size k = 0; k < d; ++k) {
+      const double t = 0.5 + step[k] * i;
+      x[k] = c.end(k, 0).hi + c.length(k).hi * (t - std::floor(t));
+    }
+    largest = std::max(largest, std::fabs(rhs.formula_double(std::span<const double>(x, d))));
+  }
+  return largest;
 }
 
 }  // namespace halfulp::gp_pde::detail

@@ -102,6 +102,24 @@ TEST_CASE("pivoted factorisation reveals the rank", "[dd_linalg]") {
     }
 }
 
+TEST_CASE("the blocked factorisation is orthonormal to the last digits", "[dd_linalg]") {
+  // Columns from well apart to dependent up to 1e-20.
+  DdMatrix a = random_matrix(150, 70, 10);
+  for (std::ptrdiff_t j = 1; j < 70; ++j)
+    for (std::ptrdiff_t i = 0; i < 150; ++i)
+      a.set(i, j, a(i, j - 1) + a(i, j) * std::pow(10.0, -20.0 * static_cast<double>(j) / 70));
+  for (const int threads : {1, 2}) {
+    const BlockQr f = block_qr(a, threads);
+    const DdMatrix gram = multiply_transposed(f.q, f.q, 1), product = multiply(f.q, f.r, 1);
+    for (std::ptrdiff_t j = 0; j < 70; ++j) {
+      for (std::ptrdiff_t i = 0; i < 70; ++i)
+        REQUIRE(std::fabs((gram(i, j) - dd(i == j ? 1.0 : 0.0)).hi) <= 1e-29);
+      for (std::ptrdiff_t i = 0; i < 150; ++i)
+        REQUIRE(std::fabs((product(i, j) - a(i, j)).hi) <= 1e-29);
+    }
+  }
+}
+
 TEST_CASE("Gauss-Legendre rules are exact for polynomials", "[dd_linalg]") {
   for (const std::ptrdiff_t n : {2, 4, 10, 64, 500, 4000}) {
     std::vector<dd> x, w;

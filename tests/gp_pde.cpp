@@ -342,12 +342,38 @@ TEST_CASE("a frequency beyond the first sampling is not taken for its alias", "[
 }
 
 TEST_CASE("a resonance is reported", "[gp_pde]") {
-  // u'' + pi^2 u = 1 with u = 0 at both ends of [0, 1] has no solution.
-  Problem p = manufactured({"resonance", {"x"}, {{"0", "1"}}, "u_xx + pi^2*u - f", "0*x", {"DD"}});
-  p.forcing = Expression(1.0);
-  p.exact.reset();
+  // u'' + pi^2 u = 1 with u = 0 at both ends of [0, 1] has no solution; at 10 pi, with f = x and f
+  // = sin(3 pi x), the solution is not unique, though a smooth one fits the data.
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"u_xx + pi^2*u - f", "1"},
+      {"u_xx + pi^2*u - f", "sin(3*pi*x)"},
+      {"u_xx + 100*pi^2*u - f", "2 + 100*pi^2*x*(x - 1)"}};
+  for (const auto& [equation, forcing] : cases) {
+    Problem p = manufactured({"resonance", {"x"}, {{"0", "1"}}, equation, "0*x", {"DD"}});
+    p.forcing = parse_expression(forcing, {"x"});
+    const Solution s = solve(p);
+    INFO(equation << " with f = " << forcing << ": condition " << s.condition);
+    CHECK_FALSE(s.report.ok());
+    CHECK(s.error_estimate >= 1);
+  }
+}
+
+TEST_CASE("a spike between the samples is not overlooked", "[gp_pde]") {
+  Problem p = manufactured({"spike", {"x"}, {{"0", "1"}}, "u_xx - f", "0*x", {"DD"}});
+  p.forcing = parse_expression("sin(7*x) + 1e5*exp(-((x - 0.43217)/1e-4)^2)", {"x"});
+  CHECK_FALSE(solve(p).report.ok());
+}
+
+TEST_CASE("aliases of several tones", "[gp_pde]") {
+  const Problem p = manufactured({"tones",
+                                  {"x"},
+                                  {{"0", "50"}},
+                                  "-u_xx + 13*u_x + 5*u - f",
+                                  "0.003*sin(45.8*x) + 2.5*cos(123.8*x) + cos(21.9*x)",
+                                  {"DN"}});
   const Solution s = solve(p);
-  CHECK_FALSE(s.report.ok());
+  CHECK(s.report.ok());
+  CHECK(true_error(p, s) <= limit("gp_pde_1d"));
 }
 
 TEST_CASE("same bits for any number of threads", "[gp_pde][threads]") {
@@ -481,6 +507,8 @@ TEST_CASE("bad problems and options are refused by name", "[gp_pde][bad]") {
   g.values.pop_back();
   p.forcing = g;
   CHECK_THROWS_AS(solve(p), ShapeError);
+  p.forcing = GridSamples{{{3, 3.1, 3.2, 3.3, 3.4}}, {1, 2, 3, 4, 5}};
+  CHECK_THROWS_WITH(solve(p), Catch::Contains("from one end"));
 }
 
 TEST_CASE("progress can cancel", "[gp_pde]") {

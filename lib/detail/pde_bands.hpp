@@ -25,4 +25,8 @@ struct Spectrum {
 [[nodiscard]] std::vector<Band> symbol_bands(const Checked& c, Size k,
                                              std::span<const Band> other_bands);
 
+/// Frequencies at which solutions of the homogeneous equation oscillate, in one dimension (over the
+/// whole axis where the coefficients vary).
+[[nodiscard]] std::vector<Band> oscillation_bands(const Checked& c);
+
 }  // namespace halfulp::gp_pde::detail

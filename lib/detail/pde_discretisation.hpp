@@ -69,6 +69,7 @@ class Discretisation {
   std::vector<std::shared_ptr<const la::FourierBasis>> basis;
   double condition = 1;
   double smallest_eigenvalue = 0;  ///< in modulus (smallest pivot in 1-D)
+  bool singular = false;           ///< to working precision
 
  private:
   void set_up_line(const Checked& c, const RightHandSide& rhs);
@@ -79,6 +80,7 @@ class Discretisation {
   Points rows_, row_weight_;
   std::vector<int> row_sides_;
   std::vector<Exponential> exponentials_;
+  la::DdMatrix rows_to_modes_;  // orthonormal columns: the rows' part of the factorisation
   la::PivotedQr system_;
   // Two dimensions
   std::vector<la::DdMatrix> projector_;  // (W Q)^T: values at nodes -> coefficients

@@ -90,10 +90,15 @@ struct RightHandSide {
   }
 
   Program<dd> formula;
+  Program<double> formula_double;
   bool sampled = false;
   std::vector<Points> axes;  ///< of the samples
   la::DdMatrix samples;      ///< times their factor in the equation
   int threads = 1;
 };
+
+/// Largest |formula| at 65,536 scattered points of the box, in double: what coarser samplings are
+/// compared with, so that a narrow spike is not overlooked.
+[[nodiscard]] double largest_value(const Checked& c, const RightHandSide& rhs);
 
 }  // namespace halfulp::gp_pde::detail
