@@ -1604,16 +1604,17 @@ class Reader {
     if (problem.axes.size() == 2) check_directions();
   }
 
-  /// Constants must not solve the homogeneous problem.
-  void check_unique() const {
+  /// Says so where constants solve the homogeneous problem.
+  void check_unique() {
     const Problem& problem = result_.problem;
     if (operator_.coefficients.contains(std::vector<int>(problem.axes.size(), 0))) return;
     for (const auto& sides : problem.sides)
       for (const Side& side : sides)
         if (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a != 0) return;
-    fail(
-        equation_position_,
-        "u is determined up to a constant only: neither the equation nor a side contains u itself");
+    warn(
+        "u is determined up to a constant only (neither the equation nor a side contains u "
+        "itself): "
+        "its mean is set to zero, or to that of [exact]");
   }
 
   /// First-order directions of constant-coefficient equations: where information enters.
@@ -1658,9 +1659,9 @@ class Reader {
         return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
       };
       if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
-        warn(
-            "the equation is hyperbolic: with conditions on all sides it may have no solution or "
-            "many, depending on the lengths of the sides");
+        fail(equation_position_,
+             "the equation is hyperbolic: it needs two conditions on one side, which is not solved "
+             "yet");
     }
   }
 
