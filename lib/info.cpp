@@ -6,7 +6,6 @@
 #include <omp.h>
 #include <openblas_config.h>
 
-#include <Eigen/Core>
 
 namespace halfulp {
 
@@ -30,7 +29,6 @@ Info info() {
     return std::to_string(major) + '.' + std::to_string(minor) + '.' + std::to_string(patch);
   };
   result.libraries = {
-      {"Eigen", text(EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)},
       {"FFTW", fftw_version},
       {"Highway", HALFULP_HIGHWAY_VERSION},
       {"OpenBLAS", OPENBLAS_VERSION},
