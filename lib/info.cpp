@@ -6,7 +6,6 @@
 #include <omp.h>
 #include <openblas_config.h>
 
-
 namespace halfulp {
 
 Info info() {
@@ -25,9 +24,6 @@ Info info() {
   for (std::int64_t rest = hwy::SupportedTargets(); rest != 0; rest &= rest - 1)
     result.instruction_sets.emplace_back(hwy::TargetName(rest & -rest));
   result.threads = omp_get_max_threads();
-  const auto text = [](int major, int minor, int patch) {
-    return std::to_string(major) + '.' + std::to_string(minor) + '.' + std::to_string(patch);
-  };
   result.libraries = {
       {"FFTW", fftw_version},
       {"Highway", HALFULP_HIGHWAY_VERSION},
