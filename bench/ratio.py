@@ -1,13 +1,15 @@
-"""Ours beside the classical peers: error and time of both, one JSON file and one Markdown table.
+"""Ours beside the classical peers: error and time of both.
 
-    ratio.py --program BENCH_GP_PDE --peer CHEBYSHEV.json --json OUT.json --markdown OUT.md
+    ratio.py --program BENCH_GP_PDE --peer CHEBYSHEV.json --json OUT.json [--write PAGE.md]
 
-A speed-up without its error is not published: both errors stand beside the ratio, and the peer is
-the faster one of those measured. `solve` is what a repeat with new data costs: evaluating the data,
-solving, evaluating on the output grid; `all` adds the set-up.
+A speed-up without its error is not published: both errors stand beside the ratio. `solve` is what a
+repeat with new data costs: evaluating the data, solving, evaluating on the output grid; `all` adds
+the set-up. --write puts the table between `<!-- figures:begin peers -->` and `<!-- figures:end -->`.
 """
 import argparse
+import datetime
 import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -33,7 +35,7 @@ def main():
     parser.add_argument("--peer", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     peers = json.loads(options.peer.read_text())
@@ -47,11 +49,9 @@ def main():
         for method in methods:
             method["repeat"] = method["data"] + method["solve"]
             method["all"] = method["repeat"] + method["setup"]
-        best = min(methods, key=lambda method: method["repeat"])
-        rows.append({"problem": name, "halfulp": ours, "peers": methods,
-                     "ratio_repeat": best["repeat"] / ours["repeat"],
-                     "ratio_all": best["all"] / ours["all"], "peer": best["method"]})
-    machine = {"processor": processor(), "python": platform.python_version()}
+        rows.append({"problem": name, "halfulp": ours, "peers": methods})
+    machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)),
+               "date": str(datetime.date.today())}
     options.json.write_text(json.dumps({"schema": 1, "machine": machine, "rows": rows}, indent=2) + "\n")
     lines = [
         "| problem | halfulp: error | set-up | solve | peer | error | set-up | solve"
@@ -66,8 +66,17 @@ def main():
                 f" | {seconds(ours['repeat'])} | {method['method']}, N = {method['n']}"
                 f" | {method['error']:.1e} | {seconds(method['setup'])} | {seconds(method['repeat'])}"
                 f" | {method['repeat'] / ours['repeat']:.2f} | {method['all'] / ours['all']:.2f} |")
-    lines += ["", f"{machine['processor']}; medians of {options.repeats}."]
-    options.markdown.write_text("\n".join(lines) + "\n")
+    lines += ["", f"{machine['processor']}, {machine['cores']} cores, {machine['date']}; medians of"
+              f" {options.repeats}. Ratios above 1: halfulp is faster."]
+    table = "\n".join(lines)
+    print(table)
+    if options.write:
+        begin, end = "<!-- figures:begin peers -->\n", "<!-- figures:end -->"
+        before, found, rest = options.write.read_text().partition(begin)
+        if not found:
+            raise SystemExit(f"ratio.py: {options.write} has no region 'peers'")
+        _, _, after = rest.partition(end)
+        options.write.write_text(f"{before}{begin}{table}\n{end}{after}")
 
 
 if __name__ == "__main__":
