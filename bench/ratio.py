@@ -52,6 +52,7 @@ def main():
         rows.append({"problem": name, "halfulp": ours, "peers": methods})
     machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)),
                "date": str(datetime.date.today())}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"schema": 1, "machine": machine, "rows": rows}, indent=2) + "\n")
     lines = [
         "| problem | halfulp: error | set-up | solve | peer | error | set-up | solve"
@@ -63,7 +64,8 @@ def main():
         for method in row["peers"]:
             lines.append(
                 f"| {row['problem']} | {ours['error']:.1e} | {seconds(ours['setup'])}"
-                f" | {seconds(ours['repeat'])} | {method['method']}, N = {method['n']}"
+                f" | {seconds(ours['repeat'])} | {method['method']}, N = {method['n']},"
+                f" {method['threads']} thread(s)"
                 f" | {method['error']:.1e} | {seconds(method['setup'])} | {seconds(method['repeat'])}"
                 f" | {method['repeat'] / ours['repeat']:.2f} | {method['all'] / ours['all']:.2f} |")
     lines += ["", f"{machine['processor']}, {machine['cores']} cores, {machine['date']}; medians of"
