@@ -60,7 +60,7 @@ struct Quality {
 double relative(double value, double scale) { return scale > 0 ? value / scale : value; }
 
 // Points that the discretisation did not use (the samples, where the forcing is samples). In 2-D
-// some ten thousand scattered ones tell the mean square; they are dense near the sides, where
+// some eight thousand scattered ones tell the mean square; they are dense near the sides, where
 // residuals are largest.
 GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const Field& field) {
   std::vector<Points> grid;
@@ -69,7 +69,7 @@ GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const 
     grid.push_back(rhs.sampled ? rhs.axes[k]
                    : c.dimension() == 1
                        ? make_nodes(Nodes::uniform, c.end(k, 0), c.end(k, 1), n + 7, c.threads)
-                       : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 120, c.threads));
+                       : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 90, c.threads));
   }
   return {field, std::move(grid)};
 }

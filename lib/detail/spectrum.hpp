@@ -12,7 +12,7 @@ namespace halfulp::detail {
 /// at the price of a main lobe of +-12 bins (one bin is 2 pi / L).
 /// @source  Harris (1978), Proc. IEEE 66, 51-83, section V.H
 [[nodiscard]] std::vector<double> windowed_spectrum(std::span<const double> samples);
-inline constexpr double main_lobe_bins = 11;
+inline constexpr double main_lobe_bins = 12;
 
 /// Bands where the amplitude exceeds `threshold` (absolute), main lobe taken off on both sides; a
 /// tone gives lower = upper. `bin`: frequency of one bin.
