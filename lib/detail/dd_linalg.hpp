@@ -8,8 +8,8 @@
 /// Dense linear algebra in double-double, vectorised at run time for the machine it is on.
 ///
 /// Everything is column-major with hi and lo in separate arrays (structure of arrays), which is
-/// what SIMD wants: about one double-double multiply-add per lane and eight cycles. All results are
-/// the same bits for any number of threads: a column is always computed by one thread in one order.
+/// what SIMD wants. All results are the same bits for any number of threads: an entry is always one
+/// sum in one order.
 namespace halfulp::detail {
 
 class DdMatrix {
