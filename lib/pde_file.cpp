@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <numbers>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "halfulp/error.hpp"
 #include "halfulp/file.hpp"
 #include "halfulp/npy.hpp"
+#include "halfulp/pde_output.hpp"
 #include "halfulp/text.hpp"
 
 namespace halfulp::gp_pde {
@@ -426,6 +428,7 @@ class Reader {
     check_well_posed();
     check_finite();
     check_exact();
+    check_written();
     return std::move(result_);
   }
 
@@ -700,8 +703,9 @@ class Reader {
   }
 
   /// A number for all axes or an array with one for each.
-  std::vector<std::ptrdiff_t> sizes_of(const toml::node& node, std::string_view what) const {
-    constexpr std::ptrdiff_t least = 2, most = 1000000000;
+  std::vector<std::ptrdiff_t> sizes_of(const toml::node& node, std::string_view what,
+                                       std::ptrdiff_t least) const {
+    constexpr std::ptrdiff_t most = 1000000000;
     const std::size_t axes = result_.problem.axes.size();
     if (const auto* array = node.as_array()) {
       if (array->size() != axes)
@@ -776,6 +780,8 @@ class Reader {
            what + " '" + name + "' has the name of a built-in function or constant");
     if (name == "u" || name.starts_with("u_"))
       fail(entry.position, what + " '" + name + "' has a name kept for the solution");
+    if (what != "parameter" && (name == "residual" || name == "error" || name == "std"))
+      fail(entry.position, what + " '" + name + "' has a name kept for an output field");
     const auto [first, fresh] = names_.emplace(name, what);
     if (!fresh) fail(entry.position, what + " '" + name + "' has the name of a " + first->second);
   }
@@ -895,13 +901,21 @@ class Reader {
         fail(node->source().begin, "method 'gp-hm' is not solved yet");
       constexpr Method methods[] = {Method::automatic, Method::galerkin, Method::collocation};
       options.method = methods[word_of(*node, "method", {"auto", "galerkin", "collocation"})];
+      const bool line = result_.problem.axes.size() == 1;
+      if (options.method == (line ? Method::galerkin : Method::collocation))
+        fail(node->source().begin,
+             line ? "method 'galerkin' is solved in two dimensions only; in one use \"auto\" or "
+                    "\"collocation\""
+                  : "method 'collocation' is solved in one dimension only; in two use \"auto\" or "
+                    "\"galerkin\"");
     }
     if (const auto* node = table->get("setup_precision")) {
-      if (node->as_string() && node->as_string()->get().starts_with("mpfr"))
-        fail(node->source().begin, "setup_precision 'mpfr' is not solved yet");
-      options.setup_precision = word_of(*node, "setup_precision", {"double", "dd"}) == 0
-                                    ? Precision::double_
-                                    : Precision::dd;
+      const std::string_view word = node->as_string() ? node->as_string()->get() : "";
+      if (word == "double" || word.starts_with("mpfr"))
+        fail(node->source().begin,
+             "setup_precision " + quote(word) + " is not solved yet; use \"dd\"");
+      (void)word_of(*node, "setup_precision", {"dd"});
+      options.setup_precision = Precision::dd;
     }
     if (const auto* node = table->get("tol")) {
       options.tolerance = constant_of(*node, "tol").hi;
@@ -912,7 +926,7 @@ class Reader {
     if (const auto* node = table->get("threads"))
       options.threads = static_cast<int>(integer_of(*node, "threads", 0, 4096));
     if (const auto* node = table->get("max_modes"))
-      options.max_modes = integer_of(*node, "max_modes", 2, 100000);
+      options.max_modes = integer_of(*node, "max_modes", 8, 100000);
     if (const auto* node = table->get("memory")) {
       const double size = constant_of(*node, "memory").hi;
       if (!(size > 0 && size <= 1048576))
@@ -928,15 +942,15 @@ class Reader {
     check_keys(*table, "[grid]", {"n", "nodes"});
     Options& options = result_.options;
     if (const auto* node = table->get("n")) {
-      options.nodes_per_axis = sizes_of(*node, "n");
-      // The tensor grid's values and two work arrays, and on each axis the double-double basis with
-      // its first two derivatives.
+      options.nodes_per_axis = sizes_of(*node, "n", 4);
+      // On the tensor grid the forcing, its residual and the formula's registers, in double-double;
+      // on each axis the double-double basis with its first two derivatives.
       double points = 1, basis = 0;
       for (const std::ptrdiff_t n : options.nodes_per_axis) {
         points *= static_cast<double>(n);
         basis += static_cast<double>(n) * static_cast<double>(std::min(n, options.max_modes)) * 48;
       }
-      require_memory(node->source().begin, 24 * points + basis, "[grid] n");
+      require_memory(node->source().begin, 96 * points + basis, "[grid] n");
     }
     if (const auto* node = table->get("nodes")) {
       constexpr Nodes kinds[] = {Nodes::gauss, Nodes::chebyshev, Nodes::uniform};
@@ -1262,9 +1276,9 @@ class Reader {
                          std::to_string(problem.axes.size()) + " dimension" +
                          (problem.axes.size() == 1 ? "" : "s") + " (" + joined(axis_names_) + ")");
     for (std::size_t i = 0; i < array.shape.size(); ++i)
-      if (array.shape[i] < 2)
+      if (array.shape[i] < 4)
         fail(position, what + " has shape " + shape_text(array.shape) +
-                           ", must have at least 2 samples along " + axis_names_[i]);
+                           ", must have at least 4 samples along " + axis_names_[i]);
     require_memory(position, 8.0 * static_cast<double>(array.values.size()) * 3, what);
     for (std::size_t k = 0; k < array.values.size(); ++k)
       if (!std::isfinite(array.values[k])) {
@@ -1290,7 +1304,8 @@ class Reader {
           fail(node.source().begin, "axis " + axis.name + " has shape " + shape_text(points.shape) +
                                         ", must be " + shape_text({n}));
         // Ends written as doubles may miss those of the domain by a rounding.
-        const double slack = 1e-12 * (axis.upper - axis.lower).hi;
+        const double slack = 4 * std::numeric_limits<double>::epsilon() *
+                             (std::abs(axis.lower.hi) + std::abs(axis.upper.hi));
         for (std::size_t k = 0; k < points.values.size(); ++k) {
           const double value = points.values[k];
           const bool inside = value >= axis.lower.hi - slack && value <= axis.upper.hi + slack;
@@ -1299,6 +1314,13 @@ class Reader {
                                           "] = " + number_text(value) + ", must " +
                                           (inside ? "increase" : "lie in the domain"));
         }
+        // What lies beyond the samples would be extrapolated.
+        const double first = points.values.front(), last = points.values.back();
+        const double gap = 4 * (last - first) / static_cast<double>(n - 1) + slack;
+        if (first - axis.lower.hi > gap || axis.upper.hi - last > gap)
+          fail(node.source().begin, "axis " + axis.name + " goes from " + number_text(first) +
+                                        " to " + number_text(last) +
+                                        ", must reach from one end of the domain to the other");
         samples.axes.push_back(std::move(points.values));
       } else {
         const auto& given = result_.options.nodes_per_axis;
@@ -1436,6 +1458,14 @@ class Reader {
                                       KernelType::periodic};
       options.kernel = types[word_of(
           *node, "type", {"spectral-mixture", "gaussian", "student-t", "matern", "periodic"})];
+      if (options.kernel == KernelType::periodic)
+        for (std::size_t i = 0; i < axis_names_.size(); ++i)
+          for (std::size_t end = 0; end < 2; ++end)
+            if (result_.problem.sides[i][end].kind != SideKind::periodic)
+              fail(node->source().begin,
+                   "kernel 'periodic' needs periodic sides, and side " +
+                       side_name(result_.problem.axes[i], end) + " is " +
+                       std::string(kind_text(result_.problem.sides[i][end].kind)));
     }
     if (const auto* node = table->get("refine")) {
       if (node->as_string() && node->as_string()->get() == "marginal-likelihood")
@@ -1472,7 +1502,7 @@ class Reader {
     if (table) check_keys(*table, "[output]", {"points", "fields", "formats"});
     Position points_position = section_position("output");
     if (const auto* node = table ? table->get("points") : nullptr) {
-      output.points = sizes_of(*node, "points");
+      output.points = sizes_of(*node, "points", 2);
       points_position = node->source().begin;
     }
     if (const auto* node = table ? table->get("fields") : nullptr) {
@@ -1502,6 +1532,10 @@ class Reader {
     for (const std::ptrdiff_t n : output.points) points *= static_cast<double>(n);
     require_memory(points_position, 8 * points * static_cast<double>(output.fields.size()),
                    "[output] points");
+    for (const char* key : {"points", "fields", "formats"}) {
+      const auto* node = table ? table->get(key) : nullptr;
+      output_positions_[key] = node ? node->source().begin : section_position("output");
+    }
   }
 
   OutputField field_of(const toml::node& node) const {
@@ -1561,6 +1595,7 @@ class Reader {
       for (const int order : orders) derivative = derivative || order > 0;
     if (!derivative)
       fail(equation_position_, "the equation has no derivative of u: there is nothing to solve");
+    if (problem.axes.size() == 2) check_type();
 
     for (std::size_t i = 0; i < problem.axes.size(); ++i) {
       const Axis& axis = problem.axes[i];
@@ -1589,6 +1624,14 @@ class Reader {
                                             "order in " +
                                             axis.name +
                                             " and takes one, the other side is \"none\"");
+          for (std::size_t end = 0; end < 2; ++end) {
+            const Side& side = problem.sides[i][end];
+            if (problem.axes.size() == 2 && side.kind != SideKind::none && side.b != 0)
+              fail(side_positions_[i][end], "side " + side_name(axis, end) +
+                                                " has a condition on du/dn: the equation is "
+                                                "of first order in " +
+                                                axis.name + " and takes one on u (dirichlet)");
+          }
           break;
         default:
           for (std::size_t end = 0; end < 2; ++end)
@@ -1611,10 +1654,9 @@ class Reader {
     for (const auto& sides : problem.sides)
       for (const Side& side : sides)
         if (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a != 0) return;
-    warn(
-        "u is determined up to a constant only (neither the equation nor a side contains u "
-        "itself): "
-        "its mean is set to zero, or to that of [exact]");
+    // In the solver's words, so that a program that has both warnings shows one.
+    warn(problem.exact ? "u is free up to a constant: its mean is that of the exact solution"
+                       : "u is free up to a constant: its mean is set to zero");
   }
 
   /// First-order directions of constant-coefficient equations: where information enters.
@@ -1626,8 +1668,7 @@ class Reader {
       if (problem.sides[i][0].kind == SideKind::periodic) return 0;
       return problem.sides[i][0].kind != SideKind::none ? -1 : 1;
     };
-    const int mixed = sign_of({1, 1});
-    if (first_order == 2 && !operator_.coefficients.contains({1, 1})) {
+    if (first_order == 2) {
       const int direction = sign_of({1, 0}) * sign_of({0, 1}) * given(0) * given(1);
       if (direction < 0) {
         const bool upper = given(1) > 0;
@@ -1639,7 +1680,7 @@ class Reader {
     }
     for (std::size_t t = 0; t < 2; ++t) {
       const std::size_t x = 1 - t;
-      if (axis_order(t) != 1 || axis_order(x) != 2 || mixed != 0) continue;
+      if (axis_order(t) != 1 || axis_order(x) != 2) continue;
       std::vector<int> first(2, 0), second(2, 0);
       first[t] = 1;
       second[x] = 2;
@@ -1653,16 +1694,18 @@ class Reader {
                  (forward > 0 ? "backward" : "forward") + " in " + problem.axes[t].name +
                  "; give it on " + side_name(problem.axes[t], given(t) > 0 ? 0 : 1));
     }
-    if (axis_order(0) == 2 && axis_order(1) == 2) {
-      const auto value = [&](const std::vector<int>& orders) {
-        const auto found = operator_.coefficients.find(orders);
-        return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
-      };
-      if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
-        fail(equation_position_,
-             "the equation is hyperbolic: it needs two conditions on one side, which is not solved "
-             "yet");
-    }
+  }
+
+  /// Second-order equations in two dimensions, whatever their sides.
+  void check_type() const {
+    const auto value = [&](const std::vector<int>& orders) {
+      const auto found = operator_.coefficients.find(orders);
+      return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
+    };
+    if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
+      fail(equation_position_,
+           "the equation is hyperbolic; hyperbolic equations of second order (they need two "
+           "conditions on one side) are not solved yet");
   }
 
   /// Calls check(point, values) on about 1000 points of the box, or of one side (`fixed` axis).
@@ -1744,6 +1787,17 @@ class Reader {
            " vanishes in the domain: the equation is singular there");
   }
 
+  /// What the writer refuses is refused here, with its place.
+  void check_written() const {
+    try {
+      check_output(result_);
+    } catch (const DomainError& error) {
+      const auto found = output_positions_.find(error.argument());
+      fail(found != output_positions_.end() ? found->second : section_position("output"),
+           error.what());
+    }
+  }
+
   /// [exact] must solve what is solved, or the reported error means nothing.
   void check_exact() {
     const Problem& problem = result_.problem;
@@ -1799,6 +1853,7 @@ class Reader {
   std::vector<std::pair<std::size_t, std::size_t>> sides_to_compare_;  ///< g is not "exact"
   Position exact_position_, equation_position_, forcing_position_;
   bool nodes_given_ = false;
+  std::map<std::string, Position, std::less<>> output_positions_;
 };
 
 }  // namespace

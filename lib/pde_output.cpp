@@ -496,7 +496,9 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   result["repeats"] = run.repeats;
   result["repeat_solve"] = run.repeat_seconds ? number(*run.repeat_seconds) : Json(nullptr);
   result["warnings"] = file.warnings;
-  for (const std::string& warning : solution.warnings) result["warnings"].push_back(warning);
+  for (const std::string& warning : solution.warnings)
+    if (std::find(file.warnings.begin(), file.warnings.end(), warning) == file.warnings.end())
+      result["warnings"].push_back(warning);
   result["files"] = Json::array();
   for (const std::string& name : files) result["files"].push_back(name);
 

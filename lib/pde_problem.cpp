@@ -116,7 +116,6 @@ Checked check(Problem problem, Options options) {
   const Size d = c.dimension();
   c.op = extract_linear_operator(problem);
   c.axis.resize(d);
-  bool any_second = false;
   for (const auto& [order, value] : c.op.coefficients) {
     int total = 0;
     for (const int o : order) total += o;
@@ -127,6 +126,14 @@ Checked check(Problem problem, Options options) {
   }
   if (!c.constant && d > 1)
     refuse("problem.equation", "a variable coefficient", "constant in two dimensions");
+  if (d == 2) {
+    const double mixed = coefficient(c.op, {1, 1}).constant().hi;
+    if (mixed * mixed >
+        4 * (coefficient(c.op, {2, 0}).constant() * coefficient(c.op, {0, 2}).constant()).hi)
+      refuse("problem.equation", "a hyperbolic equation of second order",
+             "elliptic or parabolic: a hyperbolic one needs two conditions on one side, which is "
+             "not solved yet");
+  }
   bool undetermined = coefficient(c.op, std::vector<int>(d, 0)).is_zero();
   for (Size k = 0; k < d; ++k) {
     AxisOperator& axis = c.axis[k];
@@ -134,7 +141,6 @@ Checked check(Problem problem, Options options) {
     const Expression first = coefficient(c.op, orders(d, k, 1));
     axis.has_second = !second.is_zero();
     axis.has_first = !first.is_zero();
-    any_second = any_second || axis.has_second;
     if (c.constant) {
       axis.second = second.constant();
       axis.first = first.constant();
@@ -172,13 +178,7 @@ Checked check(Problem problem, Options options) {
     double sign = 0;
     for (const AxisOperator& axis : c.axis) {
       if (!axis.has_second) continue;
-      const double s = axis.second.hi > 0 ? -1 : 1;
-      if (sign != 0 && s != sign)
-        refuse(
-            "problem.equation", "second derivatives of opposite signs",
-            "elliptic or parabolic: a hyperbolic equation needs two conditions on one side, which "
-            "is not solved yet");
-      sign = s;
+      sign = axis.second.hi > 0 ? -1 : 1;
     }
     for (Size k = 0; k < d; ++k) {
       AxisOperator& axis = c.axis[k];
@@ -200,8 +200,6 @@ Checked check(Problem problem, Options options) {
       }
     }
   }
-  if (!any_second && d == 2 && c.mixed.hi != 0)
-    refuse("problem.equation", "a mixed derivative alone", "with second derivatives");
   c.singular = undetermined;
   if (d == 1 && !c.axis[0].has_second && !c.axis[0].has_first)
     refuse("problem.equation", "no derivative of u", "a differential equation");

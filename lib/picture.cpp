@@ -12,11 +12,13 @@
 #include <string_view>
 
 #include "detail/png.hpp"
+#include "detail/xml.hpp"
 #include "halfulp/error.hpp"
 
 namespace halfulp {
 namespace {
 
+using detail::escape_xml;
 using detail::Rgb;
 
 constexpr double page_width = 1200;
@@ -79,25 +81,6 @@ std::string clean_text(std::string_view text, std::size_t limit) {
   return out;
 }
 
-std::string escape(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (c == '\'')
-      out += "&#39;";
-    else
-      out += c;
-  }
-  return out;
-}
-
 constexpr bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -109,17 +92,17 @@ std::string formula_markup(std::string_view formula, std::size_t limit) {
   double shift = 0;  // where the baseline stands now, in em of the main size
   bool gap = false;  // a space is due; renderers drop spaces between elements
   const auto shifted = [&](std::string_view piece, std::string_view dy, double em) {
-    out +=
-        "<tspan dy=\"" + std::string(dy) + "em\" font-size=\"72%\">" + escape(piece) + "</tspan>";
+    out += "<tspan dy=\"" + std::string(dy) + "em\" font-size=\"72%\">" + escape_xml(piece) +
+           "</tspan>";
     shift = em;
   };
   const auto plain = [&](std::string_view piece) {
     if (shift == 0) {
-      out += escape(piece);
+      out += escape_xml(piece);
       return;
     }
     out += "<tspan dy=\"" + std::string(shift > 0 ? "-0.216" : "0.36") + "em\"" +
-           (gap ? " dx=\"0.28em\"" : "") + ">" + escape(piece) + "</tspan>";
+           (gap ? " dx=\"0.28em\"" : "") + ">" + escape_xml(piece) + "</tspan>";
     shift = 0;
     gap = false;
   };
@@ -578,7 +561,7 @@ class Page {
   }
   void text(double x, double y, std::string_view text, TextStyle style = {},
             std::size_t limit = 200) {
-    markup(x, y, escape(clean_text(text, limit)), style);
+    markup(x, y, escape_xml(clean_text(text, limit)), style);
   }
   void line(double x1, double y1, double x2, double y2, std::string_view colour, double width = 1) {
     out_ += "<line x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" +
@@ -643,7 +626,7 @@ class Page {
            coordinate(page_width) + "\" height=\"" + coordinate(height) + "\" viewBox=\"0 0 " +
            coordinate(page_width) + " " + coordinate(height) +
            "\" font-family=\"Helvetica, Arial, sans-serif\">\n<title>" +
-           escape(clean_text(title, 200)) +
+           escape_xml(clean_text(title, 200)) +
            "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n" + out_ +
            "</svg>\n";
   }
@@ -696,11 +679,12 @@ void draw_frame(Page& page, const Box& box, const Scale& across, const Scale& up
     page.text(box.x - 8, y + 4, tick.label, {.anchor = "end"});
   }
   page.markup(box.x, box.y - 10,
-              "<tspan font-weight=\"bold\">" + escape(clean_text(labels.title, 80)) + "</tspan>" +
+              "<tspan font-weight=\"bold\">" + escape_xml(clean_text(labels.title, 80)) +
+                  "</tspan>" +
                   (labels.remark.empty()
                        ? std::string()
                        : "<tspan dx=\"10\" font-size=\"12\" fill=\"" + std::string(muted) + "\">" +
-                             escape(clean_text(labels.remark, 120)) + "</tspan>"),
+                             escape_xml(clean_text(labels.remark, 120)) + "</tspan>"),
               {.size = 14});
   std::string below = labels.horizontal;
   if (!across.note.empty()) below += "  (" + across.note + ")";

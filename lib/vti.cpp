@@ -4,6 +4,7 @@
 
 #include "detail/png.hpp"
 #include "detail/require.hpp"
+#include "detail/xml.hpp"
 #include "halfulp/pde_output.hpp"
 #include "halfulp/text.hpp"
 
@@ -11,21 +12,6 @@ namespace halfulp::gp_pde {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the files are little-endian");
-
-std::string attribute(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '"')
-      out += "&quot;";
-    else
-      out += c;
-  }
-  return out;
-}
 
 /// The values with the first index running fastest.
 std::vector<double> first_fastest(std::span<const double> values,
@@ -66,7 +52,7 @@ std::string vti_text(std::span<const std::vector<double>> axes, std::span<const 
   for (const Field& field : fields) {
     detail::require_size("vti_text", field.name, std::ssize(field.values),
                          static_cast<std::ptrdiff_t>(size));
-    arrays += "        <DataArray type=\"Float64\" Name=\"" + attribute(field.name) +
+    arrays += "        <DataArray type=\"Float64\" Name=\"" + detail::escape_xml(field.name) +
               "\" format=\"appended\" offset=\"" + std::to_string(data.size()) + "\"/>\n";
     // One base64 stream a block: the number of bytes, then the bytes.
     const auto values = first_fastest(field.values, shape);
@@ -81,8 +67,8 @@ std::string vti_text(std::span<const std::vector<double>> axes, std::span<const 
       "byte_order=\"LittleEndian\" header_type=\"UInt64\">\n  <ImageData WholeExtent=\"" +
       extent + "\" Origin=\"" + origin + "\" Spacing=\"" + spacing + "\">\n    <Piece Extent=\"" +
       extent + "\">\n      <PointData" +
-      (fields.empty() ? std::string() : " Scalars=\"" + attribute(fields[0].name) + "\"") + ">\n" +
-      arrays +
+      (fields.empty() ? std::string() : " Scalars=\"" + detail::escape_xml(fields[0].name) + "\"") +
+      ">\n" + arrays +
       "      </PointData>\n      <CellData>\n      </CellData>\n    </Piece>\n  </ImageData>\n"
       "  <AppendedData encoding=\"base64\">\n   _";
   out += data;

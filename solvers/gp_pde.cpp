@@ -195,7 +195,9 @@ std::string solve_one(Job& job, int repeats, const Common& common, std::vector<s
   const pde::Output output = pde::evaluate(file, sample);
   solution.timings.emplace_back("output grid", seconds_since(begin));
   terminal.clear();
-  for (const auto& warning : solution.warnings) common.warn(file.problem.name + ": " + warning);
+  for (const auto& warning : solution.warnings)
+    if (std::find(file.warnings.begin(), file.warnings.end(), warning) == file.warnings.end())
+      common.warn(file.problem.name + ": " + warning);
   std::string report;
   try {
     report = pde::write_output(*job.folder, file, solution, output, sample, run);
@@ -221,7 +223,8 @@ void solve(const std::vector<std::string>& inputs, int repeats, const Common& co
   const halfulp::ThreadScope threads(common.threads);
   std::vector<Job> jobs = plan(inputs, common);
   for (const Job& job : jobs)
-    for (const auto& warning : job.file.warnings) common.warn(warning);
+    for (const auto& warning : job.file.warnings)
+      common.warn(job.file.problem.name + ": " + warning);
   stop_on_interrupt();
   std::size_t name_width = 8;
   for (const Job& job : jobs) name_width = std::max(name_width, job.file.problem.name.size());

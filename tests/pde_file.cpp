@@ -130,7 +130,7 @@ TEST_CASE("tables and keys that are unknown, missing or of the wrong type", "[pd
       {good + "[kernel]\ntype = @3\n", "type must be one of"},
       {good + "[solver]\nmethod = @\"magic\"\n",
        "method = 'magic', must be one of auto, galerkin, collocation"},
-      {good + "[solver]\nsetup_precision = @\"single\"\n", "must be one of double, dd"},
+      {good + "[solver]\nsetup_precision = @\"single\"\n", "must be one of dd"},
       {good + "[grid]\nnodes = @\"chebychev\"\n", "did you mean 'chebyshev'?"},
   });
 }
@@ -153,6 +153,9 @@ TEST_CASE("domains and parameters that cannot be", "[pde_file]") {
       {"[domain]\n@pi = [0, 1]\n" + rest, "dimension 'pi' has the name of a built-in"},
       {"[domain]\n@\"x y\" = [0, 1]\n" + rest, "dimension 'x y' must be a name"},
       {"[domain]\n@u = [0, 1]\n" + rest, "name kept for the solution"},
+      {"[domain]\n@residual = [0, 1]\n" + rest, "name kept for an output field"},
+      {domain + equation("u_xx - error") + "[forcing]\n@error = 1\n" + sides,
+       "forcing 'error' has a name kept for an output field"},
       {"[domain]\nx = [0, 1]\n@xx = [0, 1]\n" + rest, "make the names of derivatives ambiguous"},
       {"[params]\nx = 3\n[domain]\n@x = [0, 1]\n" + rest,
        "dimension 'x' has the name of a parameter"},
@@ -215,7 +218,19 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
       {good + "[@coefficients]\n", "coefficients from arrays are not solved yet"},
       {good + "[solver]\nmethod = @\"gp-hm\"\n", "method 'gp-hm' is not solved yet"},
       {good + "[solver]\nsetup_precision = @\"mpfr:200\"\n",
-       "setup_precision 'mpfr' is not solved yet"},
+       "setup_precision 'mpfr:200' is not solved yet; use \"dd\""},
+      {good + "[solver]\nsetup_precision = @\"double\"\n",
+       "setup_precision 'double' is not solved yet; use \"dd\""},
+      {good + "[solver]\nmethod = @\"galerkin\"\n",
+       "method 'galerkin' is solved in two dimensions only"},
+      {good2 + "[solver]\nmethod = @\"collocation\"\n",
+       "method 'collocation' is solved in one dimension only"},
+      {good + "[kernel]\ntype = @\"periodic\"\n",
+       "kernel 'periodic' needs periodic sides, and side x- is dirichlet"},
+      {square + poisson2 + forcing +
+           "[bc]\n\"x-,x+\" = { type = \"periodic\" }\n\"y-,y+\" = { type = \"neumann\" }\n"
+           "[kernel]\ntype = @\"periodic\"\n",
+       "and side y- is neumann"},
       {good + "[kernel]\nrefine = @\"marginal-likelihood\"\n",
        "refine 'marginal-likelihood' is not solved yet"},
       {good + "[kernel]\nwidth = @3\n", "give each band as [lower, upper]"},
@@ -303,6 +318,23 @@ TEST_CASE("sides that are missing, doubled or ill-posed", "[pde_file]") {
       {square + "[equation]\nexpr = @\"u_xx - u_yy - f\"\n" + forcing +
            "[bc]\n\"x-,x+,y-,y+\" = { type = \"dirichlet\" }\n",
        "hyperbolic"},
+      {with2("u_tt - u_xx", "[bc]\n\"x-,x+,t-\" = { type = \"dirichlet\" }\n").insert(49, "@"),
+       "hyperbolic equations of second order (they need two conditions on one side)"},
+      {with2("u_xt - 1", "[bc]\n\"x-,t+\" = { type = \"dirichlet\" }\n").insert(49, "@"),
+       "hyperbolic"},
+      {with2("u_xx + u_xt - u_t", "[bc]\n\"x-,x+,t-\" = { type = \"dirichlet\" }\n")
+           .insert(49, "@"),
+       "hyperbolic"},
+      {with2("u_xx + 3*u_xt + u_tt", "[bc]\n\"x-,x+,t-,t+\" = { type = \"dirichlet\" }\n")
+           .insert(49, "@"),
+       "hyperbolic"},
+      {with2("u_t - u_xx",
+             "[bc]\n\"x-,x+\" = { type = \"dirichlet\" }\n@\"t-\" = { type = \"neumann\" }\n"),
+       "side t- has a condition on du/dn: the equation is of first order in t"},
+      {with2("u_t + u_x",
+             "[bc]\n@\"x-\" = { type = \"robin\", a = 1, b = 2 }\n\"t-\" = { type = "
+             "\"dirichlet\" }\n"),
+       "side x- has a condition on du/dn"},
       {square + poisson2 + forcing + "[@bc]\n\"x-,x+,y-\" = { type = \"dirichlet\" }\n",
        "side y+ has no condition"},
       {square + "[equation]\nexpr = \"u_xx - 1\"\n[bc]\n\"x-,x+\" = { type = \"dirichlet\" "
@@ -331,15 +363,15 @@ TEST_CASE("sides that are missing, doubled or ill-posed", "[pde_file]") {
 
 TEST_CASE("sizes are checked before any work", "[pde_file]") {
   check({
-      {good + "[grid]\nn = @0\n", "n = 0, must be an integer from 2"},
+      {good + "[grid]\nn = @0\n", "n = 0, must be an integer from 4"},
       {good + "[grid]\nn = @-5\n", "n = -5, must be an integer"},
       {good + "[grid]\nn = @2.5\n", "n = 2.5, must be an integer"},
       {good + "[grid]\nn = \"@x\"\n", "unknown name 'x'"},
       {good + "[grid]\nn = @[10, 10]\n",
        "n has 2 entries, must have one for each of the 1 dimensions"},
-      {good2 + "[grid]\nn = [10, @1]\n", "n = 1, must be an integer from 2"},
+      {good2 + "[grid]\nn = [10, @3]\n", "n = 3, must be an integer from 4"},
       {good2 + "[grid]\nn = @[100000, 100000]\n",
-       "[grid] n would need 229 GiB of memory, the limit is 8 GiB"},
+       "[grid] n would need 900 GiB of memory, the limit is 8 GiB"},
       {good2 + "[grid]\nn = @1e9\n", "TiB of memory"},
       {good + "[output]\npoints = @1\n", "points = 1, must be an integer from 2"},
       {good2 + "[output]\npoints = @200000\n",
@@ -349,7 +381,7 @@ TEST_CASE("sizes are checked before any work", "[pde_file]") {
       {good + "[solver]\ntol = @0\n", "tol = 0, must be > 0 and < 1"},
       {good + "[solver]\ntol = @\"1/0\"\n", "must be finite"},
       {good + "[solver]\nthreads = @-1\n", "threads = -1, must be an integer from 0"},
-      {good + "[solver]\nmax_modes = @1\n", "max_modes = 1, must be an integer from 2"},
+      {good + "[solver]\nmax_modes = @1\n", "max_modes = 1, must be an integer from 8"},
       {good + "[kernel]\nbands = @[]\n", "bands is empty"},
       {good + "[kernel]\nbands = [@3]\n", "a band must be [lower, upper]"},
       {good + "[kernel]\nbands = [[0, 5], @[9, 3]]\n", "band [9, 3], must have 0 <= lower < upper"},
@@ -383,19 +415,23 @@ TEST_CASE("arrays must fit", "[pde_file]") {
     halfulp::write_npy<double>(folder.path / name, values, shape);
   };
   const double nan = std::nan("");
+  write("f4.npy", {1, 2, 3, 4}, {4});
   write("f3.npy", {1, 2, 3}, {3});
   write("f1.npy", {1}, {1});
-  write("f33.npy", std::vector<double>(9, 1.0), {3, 3});
-  write("f32.npy", {1, 2, 3, 4, nan, 6}, {3, 2});
+  write("f44.npy", std::vector<double>(16, 1.0), {4, 4});
+  write("f43.npy", std::vector<double>(12, 1.0), {4, 3});
+  std::vector<double> hole(20, 1.0);
+  hole[8] = nan;
+  write("f54.npy", hole, {5, 4});
   write("f0.npy", {}, {0});
-  write("nan.npy", {1, nan, 3}, {3});
-  write("x3.npy", {0, 0.25, 1}, {3});
+  write("nan.npy", {1, nan, 3, 4}, {4});
+  write("x5.npy", {0, 0.25, 0.5, 0.75, 1}, {5});
   write("x4.npy", {0, 0.25, 0.5, 1}, {4});
-  write("down.npy", {0, 0.5, 0.5}, {3});
-  write("out.npy", {0, 0.5, 1.5}, {3});
+  write("down.npy", {0, 0.5, 0.5, 1}, {4});
+  write("out.npy", {0, 0.5, 0.75, 1.5}, {4});
+  write("near.npy", {0, 0.5, 0.75, 1 + 1e-14}, {4});
+  write("part.npy", {0, 0.1, 0.15, 0.19}, {4});
   std::ofstream(folder.path / "text.npy") << "not an array";
-  std::filesystem::resize_file(folder.path / "x4.npy",
-                               std::filesystem::file_size(folder.path / "x4.npy"));
   {
     write("cut.npy", {1, 2, 3}, {3});
     std::filesystem::resize_file(folder.path / "cut.npy",
@@ -412,45 +448,56 @@ TEST_CASE("arrays must fit", "[pde_file]") {
           {with("@\"missing.npy\""), "missing.npy"},
           {with("@\"text.npy\""), "text.npy"},
           {with("@\"cut.npy\""), "cut.npy"},
-          {with("@\"f33.npy\""), "forcing f has shape (3, 3), must have 1 dimension (x)"},
-          {with2("@\"f3.npy\""), "forcing f has shape (3,), must have 2 dimensions (x, y)"},
-          {with("@\"f1.npy\""), "must have at least 2 samples along x"},
-          {with("@\"f0.npy\""), "must have at least 2 samples along x"},
+          {with("@\"f44.npy\""), "forcing f has shape (4, 4), must have 1 dimension (x)"},
+          {with2("@\"f4.npy\""), "forcing f has shape (4,), must have 2 dimensions (x, y)"},
+          {with("@\"f1.npy\""), "must have at least 4 samples along x"},
+          {with("@\"f0.npy\""), "must have at least 4 samples along x"},
           {with("@\"nan.npy\""), "forcing f(1,) = nan, must be finite"},
-          {with2("@\"f32.npy\""), "forcing f(2, 0) = nan, must be finite"},
-          {with("@\"f3.npy\"") + "[grid]\nn = 4\n",
-           "forcing f has shape (3,), must be (4,) as [grid] n"},
-          {with("{ file = \"f3.npy\", x = @\"x4.npy\" }"), "axis x has shape (4,), must be (3,)"},
-          {with("{ file = \"f3.npy\", x = @\"down.npy\" }"), "axis x[2] = 0.5, must increase"},
-          {with("{ file = \"f3.npy\", x = @\"out.npy\" }"),
-           "axis x[2] = 1.5, must lie in the domain"},
-          {with("{ file = \"f3.npy\", x = @\"none.npy\" }"), "none.npy"},
-          {with2("{ file = @\"f33.npy\", x = \"x3.npy\" }"), "has axes for some dimensions only"},
-          {domain + equation("u_xx - f*u") + "[forcing]\n@f = \"f3.npy\"\n" + sides,
+          {with2("@\"f54.npy\""), "forcing f(2, 0) = nan, must be finite"},
+          {with("@\"f4.npy\"") + "[grid]\nn = 5\n",
+           "forcing f has shape (4,), must be (5,) as [grid] n"},
+          {with("{ file = \"f4.npy\", x = @\"x5.npy\" }"), "axis x has shape (5,), must be (4,)"},
+          {with("{ file = \"f4.npy\", x = @\"down.npy\" }"), "axis x[2] = 0.5, must increase"},
+          {with("{ file = \"f4.npy\", x = @\"out.npy\" }"),
+           "axis x[3] = 1.5, must lie in the domain"},
+          {with("{ file = \"f4.npy\", x = @\"near.npy\" }"), "must lie in the domain"},
+          {with("{ file = \"f4.npy\", x = @\"part.npy\" }"),
+           "axis x goes from 0 to 0.19, must reach from one end of the domain to the other"},
+          {with2("@\"f43.npy\""), "must have at least 4 samples along y"},
+          {with("@\"f3.npy\""), "must have at least 4 samples along x"},
+          {with("\"f4.npy\"") + "[output]\nfields = @[\"residual\"]\n",
+           "the forcing is known on the points of its array only"},
+          {with("\"f4.npy\"") + "[output]\npoints = 5\nfields = @[\"u\", \"f\"]\n",
+           "the forcing is known on the points of its array only"},
+          {with("{ file = \"f4.npy\", x = @\"none.npy\" }"), "none.npy"},
+          {with2("{ file = @\"f44.npy\", x = \"x4.npy\" }"), "has axes for some dimensions only"},
+          {domain + equation("u_xx - f*u") + "[forcing]\n@f = \"f4.npy\"\n" + sides,
            "coefficients from arrays are not solved yet"},
-          {domain + equation("u_xx - f - q") + "[forcing]\nf = \"f3.npy\"\n@q = \"f3.npy\"\n" +
+          {domain + equation("u_xx - f - q") + "[forcing]\nf = \"f4.npy\"\n@q = \"f4.npy\"\n" +
                sides,
            "a second forcing from an array is not solved yet"},
           {domain + equation("u_xx - f - q") +
-               "[exact]\nu = 1\n[forcing]\nf = \"f3.npy\"\n@q = \"auto\"\n" + sides,
+               "[exact]\nu = 1\n[forcing]\nf = \"f4.npy\"\n@q = \"auto\"\n" + sides,
            "beside a forcing from an array"},
       },
       folder.path);
 
   const auto file =
-      pde::parse_pde_file(with("{ file = \"f3.npy\", x = \"x3.npy\" }"), "a.toml", folder.path);
+      pde::parse_pde_file(with("{ file = \"f4.npy\", x = \"x4.npy\" }"), "a.toml", folder.path);
   const auto& samples = std::get<pde::GridSamples>(file.problem.forcing);
-  CHECK(samples.axes == std::vector<std::vector<double>>{{0, 0.25, 1}});
-  CHECK(samples.values == std::vector<double>{1, 2, 3});
-  const auto uniform = pde::parse_pde_file(with("\"f3.npy\""), "a.toml", folder.path);
+  CHECK(samples.axes == std::vector<std::vector<double>>{{0, 0.25, 0.5, 1}});
+  CHECK(samples.values == std::vector<double>{1, 2, 3, 4});
+  const auto uniform = pde::parse_pde_file(with("\"f4.npy\""), "a.toml", folder.path);
   CHECK(std::get<pde::GridSamples>(uniform.problem.forcing).axes[0] ==
-        std::vector<double>{0, 0.5, 1});
-  const auto gauss = pde::parse_pde_file(with("\"f3.npy\"") + "[grid]\nnodes = \"gauss\"\n",
+        std::vector<double>{0, 1 / 3.0, 2 / 3.0, 1});
+  const auto gauss = pde::parse_pde_file(with("\"f4.npy\"") + "[grid]\nnodes = \"gauss\"\n",
                                          "a.toml", folder.path);
   const auto& nodes = std::get<pde::GridSamples>(gauss.problem.forcing).axes[0];
-  CHECK(nodes[0] == Approx(0.5 - std::sqrt(0.15)).epsilon(1e-15));
-  CHECK(nodes[1] == Approx(0.5).epsilon(1e-15));
-  CHECK(nodes[2] == Approx(0.5 + std::sqrt(0.15)).epsilon(1e-15));
+  for (const int sign : {-1, 1}) {  // roots of P_4, DLMF table 3.5.1
+    const double root = std::sqrt((3 - sign * 2 * std::sqrt(1.2)) / 7) / 2;
+    CHECK(nodes[sign < 0 ? 0 : 1] == Approx(0.5 - root).epsilon(1e-15));
+    CHECK(nodes[sign < 0 ? 3 : 2] == Approx(0.5 + root).epsilon(1e-15));
+  }
 }
 
 TEST_CASE("a file is understood", "[pde_file]") {
@@ -481,7 +528,7 @@ n = [40, 30]
 nodes = "chebyshev"
 [solver]
 method = "galerkin"
-setup_precision = "double"
+setup_precision = "dd"
 tol = 1e-9
 threads = 2
 max_modes = 77
@@ -542,7 +589,7 @@ formats = ["vti", "npy", "csv"]
   CHECK(options.nodes_per_axis == std::vector<std::ptrdiff_t>{40, 30});
   CHECK(options.nodes == pde::Nodes::chebyshev);
   CHECK(options.method == pde::Method::galerkin);
-  CHECK(options.setup_precision == pde::Precision::double_);
+  CHECK(options.setup_precision == pde::Precision::dd);
   CHECK(options.tolerance == 1e-9);
   CHECK(options.threads == 2);
   CHECK(options.max_modes == 77);
@@ -617,7 +664,6 @@ TEST_CASE("well-posed first-order and periodic set-ups are taken", "[pde_file]")
             "[bc]\n\"x-,x+\" = { type = \"periodic\" }\n\"t-\" = " + inflow,
         box + equation("u_t - u_xx") + "[bc]\n\"x-,x+,t-\" = " + inflow +
             "\"t+\" = { type = \"none\" }\n",
-        box + equation("u_xt - 1") + "[bc]\n\"x-,t+\" = " + inflow,
         domain + equation("u_x + u") + "[bc]\n\"x+\" = " + inflow,
         domain + equation("u_xx + u - 1") + "[bc]\n\"x-,x+\" = { type = \"neumann\" }\n",
         domain + equation("u_xx - 1") +

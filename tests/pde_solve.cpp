@@ -215,3 +215,16 @@ TEST_CASE("a full disk leaves nothing half-written", "[pde_solve]") {
   CHECK(result.code == 1);
   CHECK(names_in(folder.path) == std::vector<std::string>{"stderr", "stdout", "wave.toml"});
 }
+
+TEST_CASE("a warning that file and solver share is given once", "[pde_solve]") {
+  const Folder folder;
+  std::string text = wave;
+  text.replace(text.find("dirichlet"), 9, "neumann");
+  const Run result = run(folder, "pde solve " + put(folder, "free.toml", text) + to(folder, "f"));
+  CHECK(result.code == 0);
+  CHECK(result.err ==
+        "halfulp: warning: free: u is free up to a constant: its mean is that of the exact "
+        "solution\n");
+  const json report = json::parse(content(folder.path / "f/report.json"));
+  CHECK(report["result"]["warnings"].size() == 1);
+}
