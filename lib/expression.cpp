@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -18,7 +19,7 @@ namespace {
 
 using boost::multiprecision::cpp_int;
 
-constexpr std::array kFunctions{
+constexpr std::array all_functions{
     FunctionInfo{"sin", Op::sin, 1, 1},     FunctionInfo{"cos", Op::cos, 1, 1},
     FunctionInfo{"tan", Op::tan, 1, 1},     FunctionInfo{"asin", Op::asin, 1, 1},
     FunctionInfo{"acos", Op::acos, 1, 1},   FunctionInfo{"atan", Op::atan, 1, 1},
@@ -250,19 +251,19 @@ Node::~Node() {
   }
 }
 
-std::span<const FunctionInfo> functions() { return kFunctions; }
+std::span<const FunctionInfo> functions() { return all_functions; }
 
 const FunctionInfo* find_function(std::string_view name) {
-  const auto at = std::find_if(kFunctions.begin(), kFunctions.end(),
+  const auto at = std::find_if(all_functions.begin(), all_functions.end(),
                                [&](const FunctionInfo& f) { return f.name == name; });
-  return at == kFunctions.end() ? nullptr : &*at;
+  return at == all_functions.end() ? nullptr : &*at;
 }
 
 std::string_view function_name(Op op) {
   if (op == Op::pow || op == Op::select) return {};
-  const auto at = std::find_if(kFunctions.begin(), kFunctions.end(),
+  const auto at = std::find_if(all_functions.begin(), all_functions.end(),
                                [&](const FunctionInfo& f) { return f.op == op; });
-  return at == kFunctions.end() ? std::string_view{} : at->name;
+  return at == all_functions.end() ? std::string_view{} : at->name;
 }
 
 bool is_identifier(std::string_view name) {
@@ -787,23 +788,19 @@ const char* infix(Op op) {
   }
 }
 
-}  // namespace
-
-std::string Expression::text() const {
-  constexpr double longest = 1e6;
-  if (!(node_->tree_size <= longest))
-    throw DomainError("Expression::text", "nodes of the tree", node_->tree_size, "<= 1e6");
+/// Stops soon after `longest` bytes.
+std::string write(const Node* root, std::size_t longest) {
   struct Item {
     const Node* node;  // nullptr: print `token`
     const char* token;
     int least;  // parentheses around weaker nodes
   };
   std::string out;
-  std::vector<Item> stack{{node_.get(), nullptr, 0}};
+  std::vector<Item> stack{{root, nullptr, 0}};
   const auto push = [&](std::initializer_list<Item> items) {
     stack.insert(stack.end(), std::rbegin(items), std::rend(items));
   };
-  while (!stack.empty()) {
+  while (!stack.empty() && out.size() <= longest) {
     const Item item = stack.back();
     stack.pop_back();
     if (item.node == nullptr) {
@@ -855,6 +852,21 @@ std::string Expression::text() const {
       stack.push_back({call->args[0].get(), nullptr, 0});
     }
   }
+  return out;
+}
+
+}  // namespace
+
+std::string Expression::text() const {
+  constexpr double most = 1e6;
+  if (!(node_->tree_size <= most))
+    throw DomainError("Expression::text", "nodes of the tree", node_->tree_size, "<= 1e6");
+  return write(node_.get(), std::numeric_limits<std::size_t>::max());
+}
+
+std::string Expression::brief_text(std::size_t longest) const {
+  std::string out = write(node_.get(), longest);
+  if (out.size() > longest) out.replace(longest, std::string::npos, "...");
   return out;
 }
 

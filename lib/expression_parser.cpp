@@ -17,9 +17,9 @@ using detail::make;
 using detail::NodePtr;
 using detail::Op;
 
-constexpr std::size_t kMaxBytes = 64 * 1024;
-constexpr std::size_t kMaxDigits = 1000;
-constexpr int kMaxNesting = 200;
+constexpr std::size_t max_bytes = 64 * 1024;
+constexpr std::size_t max_digits = 1000;
+constexpr int max_nesting = 200;
 
 enum class Kind { number, name, symbol, end };
 
@@ -97,7 +97,7 @@ std::string suggestion(std::string_view name, const std::vector<std::string_view
 }
 
 /// Names other programs use for what this grammar has.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 22> kElsewhere{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 22> foreign_names{{
     {"ln", "log"},        {"arcsin", "asin"},   {"arccos", "acos"},    {"arctan", "atan"},
     {"arctan2", "atan2"}, {"arsinh", "asinh"},  {"arcosh", "acosh"},   {"artanh", "atanh"},
     {"arcsinh", "asinh"}, {"arccosh", "acosh"}, {"arctanh", "atanh"},  {"fabs", "abs"},
@@ -110,7 +110,7 @@ struct Foreign {
   std::string_view bytes, what, instead;
 };
 /// Characters of typeset formulas, and operators of other languages.
-constexpr std::array<Foreign, 18> kForeign{{
+constexpr std::array<Foreign, 18> foreign_symbols{{
     {"\xe2\x88\x92", "a minus sign (U+2212)", "-"},
     {"\xe2\x80\x93", "a dash (U+2013)", "-"},
     {"\xc3\x97", "a multiplication sign (U+00D7)", "*"},
@@ -138,8 +138,8 @@ class Parser {
       : text_(text), symbols_(symbols), parameters_(parameters), origin_(origin) {}
 
   NodePtr formula() {
-    if (text_.size() > kMaxBytes)
-      fail(kMaxBytes, "a formula has at most " + std::to_string(kMaxBytes) + " bytes, found " +
+    if (text_.size() > max_bytes)
+      fail(max_bytes, "a formula has at most " + std::to_string(max_bytes) + " bytes, found " +
                           std::to_string(text_.size()));
     advance();
     if (token_.kind == Kind::end) fail(token_.at, "the formula is empty, expected an expression");
@@ -249,8 +249,8 @@ class Parser {
       i += 1 + sign;
       while (is_digit(peek(i))) ++i;
     }
-    if (digits > kMaxDigits)
-      fail(start, "a number has at most " + std::to_string(kMaxDigits) + " digits, found " +
+    if (digits > max_digits)
+      fail(start, "a number has at most " + std::to_string(max_digits) + " digits, found " +
                       std::to_string(digits));
     return i - start;
   }
@@ -261,7 +261,7 @@ class Parser {
 
   [[noreturn]] void bad_character(std::size_t i) const {
     const std::string_view rest = text_.substr(i);
-    for (const auto& f : kForeign)
+    for (const auto& f : foreign_symbols)
       if (rest.starts_with(f.bytes))
         fail(i, "found " + std::string(f.what) + ", write '" + std::string(f.instead) + "'");
     if (rest[0] == '=') fail(i, "found '=', write '==' to compare");
@@ -281,9 +281,9 @@ class Parser {
   // ---------------------------------------------------------------------
   struct Nesting {
     explicit Nesting(Parser& p) : parser(p) {
-      if (++parser.depth_ > kMaxNesting)
+      if (++parser.depth_ > max_nesting)
         parser.fail(parser.token_.at,
-                    "the formula is nested more than " + std::to_string(kMaxNesting) + " deep");
+                    "the formula is nested more than " + std::to_string(max_nesting) + " deep");
     }
     ~Nesting() { --parser.depth_; }
     Nesting(const Nesting&) = delete;
@@ -310,8 +310,8 @@ class Parser {
     int level;
     Op op;
   };
-  static constexpr int kCompare = 2, kUnary = 5;
-  static constexpr std::array<Binary, 12> kBinary{{
+  static constexpr int comparison_level = 2, unary_level = 5;
+  static constexpr std::array<Binary, 12> binary_operators{{
       {"or", 0, Op::logical_or},
       {"and", 1, Op::logical_and},
       {"<", 2, Op::less},
@@ -327,18 +327,18 @@ class Parser {
   }};
   const Binary* binary_operator() const {
     if (token_.kind != Kind::symbol) return nullptr;
-    const auto at = std::find_if(kBinary.begin(), kBinary.end(),
+    const auto at = std::find_if(binary_operators.begin(), binary_operators.end(),
                                  [&](const Binary& b) { return b.text == token_.text; });
-    return at == kBinary.end() ? nullptr : &*at;
+    return at == binary_operators.end() ? nullptr : &*at;
   }
 
   /// Operators of `level` and tighter, left-associative (precedence climbing).
   NodePtr binary(int level) {
     NodePtr left = unary();
-    int highest = kUnary;  // a comparison closes its own level: a < b < c is refused
+    int highest = unary_level;  // a comparison closes its own level: a < b < c is refused
     while (const Binary* op = binary_operator()) {
       if (op->level < level) break;
-      if (op->level == kCompare && highest <= kCompare && highest == kCompare)
+      if (op->level == comparison_level && highest == comparison_level)
         fail(token_.at, "comparisons do not chain, write 'a < b and b < c'");
       advance();
       NodePtr right = binary(op->level + 1);
@@ -413,7 +413,7 @@ class Parser {
     if (name.text == "not") fail(name.at, "found 'not', write '(...) == 0'");
     if (detail::find_function(name.text))
       fail(token_.at, "expected '(' after function " + quoted(name.text) + ", found " + found());
-    for (const auto& [elsewhere, here] : kElsewhere)
+    for (const auto& [elsewhere, here] : foreign_names)
       if (lower(name.text) == elsewhere)
         fail(name.at, "unknown name " + quoted(name.text) + ", did you mean " + quoted(here) + "?");
     std::vector<std::string_view> known(symbols_.begin(), symbols_.end());
@@ -439,7 +439,7 @@ class Parser {
       if (known)
         fail(token_.at, quoted(name.text) + " is not a function, for a product write '" +
                             escaped(name.text.substr(0, 40)) + "*('");
-      for (const auto& [elsewhere, here] : kElsewhere)
+      for (const auto& [elsewhere, here] : foreign_names)
         if (lower(name.text) == elsewhere)
           fail(name.at,
                "unknown function " + quoted(name.text) + ", did you mean " + quoted(here) + "?");

@@ -16,12 +16,12 @@ namespace detail {
 namespace {
 
 /// Exponents up to this are multiplied out: at most 4 squarings and 3 products.
-constexpr double kMultipliedOut = 16;
+constexpr double largest_multiplied_out = 16;
 
 bool multiplied_out(const NodePtr& exponent) {
   if (!is_exact(exponent) || exponent->number.value.lo != 0) return false;
   const double n = exponent->number.value.hi;
-  return n == std::floor(n) && std::fabs(n) <= kMultipliedOut;
+  return n == std::floor(n) && std::fabs(n) <= largest_multiplied_out;
 }
 
 /// Value numbering: equal operations on equal registers are one instruction.

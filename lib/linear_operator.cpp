@@ -84,7 +84,7 @@ bool is_affine(const Expression& formula, const std::vector<std::string>& symbol
 
 LinearOperator extract_linear_operator(const Problem& problem) {
   constexpr std::string_view function = "gp_pde::solve";
-  const std::string text = escape_text(problem.equation.text());
+  const std::string text = escape_text(problem.equation.brief_text(200));
   std::vector<std::string> fields;  // u and the derivatives that occur
   std::vector<std::vector<int>> orders;
   for (const std::string& name : problem.equation.symbols()) {

@@ -144,7 +144,7 @@ class HeaderParser {
     if (quote != '\'' && quote != '"') fail(std::string("expected ") + what);
     const std::size_t close = text_.find(static_cast<char>(quote), at_ + 1);
     if (close == std::string_view::npos) fail("a string without its closing quote");
-    const std::string value(text_.substr(at_ + 1, close - at_ - 1));
+    std::string value(text_.substr(at_ + 1, close - at_ - 1));
     if (value.find('\\') != std::string::npos) fail("a string with a backslash");
     at_ = close + 1;
     return value;

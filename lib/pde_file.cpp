@@ -985,9 +985,10 @@ class Reader {
     for (const auto& [name, value] : parameters_) known.push_back(name);
     known.insert(known.end(), reserved_names().begin(), reserved_names().end());
     known.insert(known.end(), {"and", "or"});
+    std::set<std::string_view> seen;
     for (const Identifier& used : identifiers(source.text)) {
       const std::string name(used.name);
-      if (contains(known, name) || used.called)
+      if (used.called || !seen.insert(used.name).second || contains(known, name))
         continue;  // unknown functions: the parser's message
       const TextOrigin origin = origin_at(source, used.offset);
       if (const auto orders = detail::derivative_orders(result_.problem.axes, name)) {
@@ -1048,7 +1049,7 @@ class Reader {
     for (const auto& name : problem.equation.symbols())
       if (detail::derivative_orders(problem.axes, name)) fields.push_back(name);
     if (fields.empty()) fail(source.origin, "the equation has no u");
-    check_terms(source, symbols, fields);
+    check_linear(source, symbols, fields);
     for (const auto& name : fields) {  // u_yx is u_xy
       const std::string usual =
           detail::derivative_name(problem.axes, *detail::derivative_orders(problem.axes, name));
@@ -1086,20 +1087,20 @@ class Reader {
           Expression(operator_.forcing_factor) * Expression::symbol(result_.problem.forcing_symbol);
   }
 
-  /// Calls use(formula, text, origin) for each term of the equation.
+  /// Calls use(formula, text, offset) for each term of the equation, which has been parsed before.
   template <class Use>
   void for_each_term(const SourceText& source, const Names& symbols, const Use& use) const {
     const auto starts = term_starts(source.text);
     for (std::size_t k = 0; k < starts.size(); ++k) {
       const std::size_t end = k + 1 < starts.size() ? starts[k + 1] : source.text.size();
       std::size_t begin = starts[k];
-      const Expression formula = parse(source, begin, end - begin, symbols);
+      const Expression formula = parse_expression(
+          std::string_view(source.text).substr(begin, end - begin), symbols, parameters_);
       while (begin < end &&
              (is_blank(source.text[begin]) ||
               (starts.size() > 1 && begin == starts[k] && source.text[begin] == '+')))
         ++begin;
-      use(formula, trimmed(std::string_view(source.text).substr(begin, end - begin)),
-          origin_at(source, begin));
+      use(formula, trimmed(std::string_view(source.text).substr(begin, end - begin)), begin);
     }
   }
 
@@ -1109,14 +1110,15 @@ class Reader {
            (text.size() <= 60 ? "" : "...");
   }
 
-  void check_terms(const SourceText& source, const Names& symbols, const Names& fields) const {
+  void check_linear(const SourceText& source, const Names& symbols, const Names& fields) const {
+    if (detail::is_affine(result_.problem.equation, fields)) return;
+    const std::string rule = " is not linear in u; nonlinear equations are not solved yet";
     for_each_term(source, symbols,
-                  [&](const Expression& term, std::string_view text, const TextOrigin& origin) {
+                  [&](const Expression& term, std::string_view text, std::size_t offset) {
                     if (!detail::is_affine(term, fields))
-                      fail(origin,
-                           "the term " + term_text(text) +
-                               " is not linear in u; nonlinear equations are not solved yet");
+                      fail(origin_at(source, offset), "the term " + term_text(text) + rule);
                   });
+    fail(source.origin, "the equation" + rule);
   }
 
   void check_coefficients(const SourceText& source, const Names& symbols,
@@ -1131,12 +1133,13 @@ class Reader {
                                     [](const auto& entry) { return !entry.second.is_constant(); });
     if (!varies) return;
     for_each_term(source, symbols,
-                  [&](const Expression& term, std::string_view text, const TextOrigin& origin) {
+                  [&](const Expression& term, std::string_view text, std::size_t offset) {
                     for (const auto& name : fields)
                       if (!term.derivative(name).is_constant())
-                        fail(origin, "the term " + term_text(text) +
-                                         " has a variable coefficient; in two dimensions these are "
-                                         "not solved yet");
+                        fail(origin_at(source, offset),
+                             "the term " + term_text(text) +
+                                 " has a variable coefficient; in two dimensions these are not "
+                                 "solved yet");
                   });
     fail(equation_position_, "variable coefficients are not solved yet in two dimensions");
   }
@@ -1146,11 +1149,10 @@ class Reader {
   void read_forcings(const SourceText& source) {
     Problem& problem = result_.problem;
     std::vector<Forcing> list;
+    std::set<std::string_view> used;
+    for (const Identifier& name : identifiers(source.text)) used.insert(name.name);
     for (const Entry& entry : forcings_) {
-      bool used = false;
-      for (const Identifier& name : identifiers(source.text))
-        used = used || name.name == entry.name;
-      if (!used)
+      if (!used.contains(entry.name))
         fail(entry.position, "forcing '" + entry.name + "' does not occur in the equation");
       Forcing forcing{entry, forcing_kind(*entry.node), {}};
       if (forcing.kind == ForcingKind::formula)
@@ -1177,9 +1179,10 @@ class Reader {
       return std::isfinite(value) && value != 0 ? std::optional(value) : std::nullopt;
     };
     const auto fold_others = [&] {
+      std::map<std::string, Expression> by;
       for (const Forcing& forcing : list)
-        if (&forcing != kept)
-          problem.equation = problem.equation.substitute(forcing.entry.name, forcing.formula);
+        if (&forcing != kept) by.emplace(forcing.entry.name, forcing.formula);
+      problem.equation = problem.equation.substitute(by);
     };
     if (!kept) {
       for (const Forcing& forcing : list)
@@ -1877,7 +1880,7 @@ std::string describe(const PdeFile& file) {
     out << "  " << name << std::string(name.size() < 10 ? 10 - name.size() : 1, ' ');
   };
   const auto formula = [&](const Expression& expression) {
-    const std::string text = readable(expression.text());
+    const std::string text = readable(expression.brief_text(10 * longest));
     return text.size() <= longest ? text : text.substr(0, longest) + "...";
   };
   Names axis_names;

@@ -27,6 +27,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+constexpr std::size_t longest_formula = 65536;  // bytes shown of one
+
 // ---- evaluation -------------------------------------------------------------------------------
 
 std::vector<std::vector<double>> output_axes(const PdeFile& file) {
@@ -245,7 +247,7 @@ Json problem_json(const PdeFile& file, std::span<const std::vector<double>> axes
       if (side.kind != SideKind::periodic && side.kind != SideKind::none) {
         entry["a"] = side.a;
         entry["b"] = side.b;
-        entry["g"] = side.g.text();
+        entry["g"] = side.g.brief_text(longest_formula);
       }
       json["sides"].push_back(entry);
     }
@@ -258,11 +260,11 @@ Json problem_json(const PdeFile& file, std::span<const std::vector<double>> axes
       for (const auto& points : samples->axes) forcing["shape"].push_back(points.size());
     } else {
       forcing["kind"] = "expression";
-      forcing["expression"] = std::get<Expression>(problem.forcing).text();
+      forcing["expression"] = std::get<Expression>(problem.forcing).brief_text(longest_formula);
     }
     json["forcing"] = forcing;
   }
-  json["exact"] = problem.exact ? Json(problem.exact->text()) : Json(nullptr);
+  json["exact"] = problem.exact ? Json(problem.exact->brief_text(longest_formula)) : Json(nullptr);
   return json;
 }
 

@@ -15,6 +15,8 @@ namespace {
 namespace pde = halfulp::gp_pde;
 using nlohmann::json;
 
+constexpr std::size_t longest_formula = 65536;  // bytes shown of one
+
 std::string_view kind_text(pde::SideKind kind) {
   constexpr std::string_view names[] = {"dirichlet", "neumann", "robin", "periodic", "none"};
   return names[static_cast<int>(kind)];
@@ -34,8 +36,9 @@ json check_json(const pde::PdeFile& file) {
   result["params"] = json::object();
   for (const auto& [name, value] : file.parameters) result["params"][name] = value.hi;
   for (const auto& [name, coefficient] : file.terms)
-    result["operator"].push_back({{"derivative", name}, {"coefficient", coefficient.text()}});
-  result["right_hand_side"] = file.right_hand_side.text();
+    result["operator"].push_back(
+        {{"derivative", name}, {"coefficient", coefficient.brief_text(longest_formula)}});
+  result["right_hand_side"] = file.right_hand_side.brief_text(longest_formula);
   result["forcing"] = nullptr;
   if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
     json forcing = {{"name", problem.forcing_symbol}};
@@ -44,7 +47,8 @@ json check_json(const pde::PdeFile& file) {
       for (const auto& axis : samples->axes) forcing["shape"].push_back(axis.size());
     } else {
       forcing["kind"] = file.forcing_automatic ? "auto" : "expression";
-      forcing["expression"] = std::get<halfulp::Expression>(problem.forcing).text();
+      forcing["expression"] =
+          std::get<halfulp::Expression>(problem.forcing).brief_text(longest_formula);
     }
     result["forcing"] = forcing;
   }
@@ -54,10 +58,11 @@ json check_json(const pde::PdeFile& file) {
       json entry = {{"side", problem.axes[i].name + (end == 0 ? "-" : "+")},
                     {"type", kind_text(side.kind)}};
       if (side.kind != pde::SideKind::periodic && side.kind != pde::SideKind::none)
-        entry.update({{"a", side.a}, {"b", side.b}, {"g", side.g.text()}});
+        entry.update({{"a", side.a}, {"b", side.b}, {"g", side.g.brief_text(longest_formula)}});
       result["bc"].push_back(entry);
     }
-  result["exact"] = problem.exact ? json(problem.exact->text()) : json(nullptr);
+  result["exact"] =
+      problem.exact ? json(problem.exact->brief_text(longest_formula)) : json(nullptr);
   const auto& options = file.options;
   constexpr std::string_view kernels[] = {"gaussian", "student-t", "matern", "periodic"};
   json bands = options.bands.empty() ? json("auto") : json::object();

@@ -966,3 +966,11 @@ TEST_CASE("wrong sizes are refused", "[expression]") {
   CHECK_NOTHROW(p.on_grid(axes, std::span<double>{}));
   CHECK_THROWS_AS(Program<double>(parse("1"), std::vector<std::string>(65, "x")), DomainError);
 }
+
+TEST_CASE("brief_text is the beginning of text", "[expression]") {
+  const auto f = halfulp::parse_expression("sin(100*x) + x^2", {"x"});
+  CHECK(f.brief_text(100) == f.text());
+  CHECK(f.brief_text(f.text().size()) == f.text());
+  CHECK(f.brief_text(5) == "sin(1...");
+  CHECK(f.brief_text(0) == "...");
+}

@@ -712,3 +712,26 @@ TEST_CASE("numbers out of range and odd strings do no harm", "[pde_file]") {
   }
   SUCCEED();
 }
+
+TEST_CASE("a formula too long to be written is cut where it is shown", "[pde_file]") {
+  // Its second derivative has more than 10^6 nodes, counted as a tree.
+  std::string product = "sin(x)";
+  for (int i = 0; i < 1200; ++i) product += "*sin(x + 1)";
+  const auto file = pde::parse_pde_file(
+      domain + poisson + "[exact]\nu = \"" + product + "\"\n[forcing]\nf = \"auto\"\n" +
+      "[bc]\n\"x-,x+\" = { type = \"neumann\", g = \"exact\" }\n");
+  const auto& f = std::get<Expression>(file.problem.forcing);
+  CHECK_THROWS_AS(f.text(), halfulp::DomainError);
+  CHECK(f.brief_text(50).size() == 53);
+  CHECK(f.brief_text(50).ends_with("..."));
+  const std::string described = pde::describe(file);
+  CHECK(described.find("...") != std::string::npos);
+  CHECK(described.size() < 5000);
+}
+
+TEST_CASE("a term that is not linear is found among thousands", "[pde_file]") {
+  std::string sum = "u_xx";
+  for (int i = 0; i < 30000; ++i) sum += "+u";
+  check({{domain + equation(sum + "+@u*u") + sides, "the term u*u is not linear in u"}});
+  CHECK(pde::parse_pde_file(domain + equation(sum) + sides).terms.size() == 2);
+}

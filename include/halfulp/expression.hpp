@@ -83,6 +83,8 @@ class Expression {
   /// is within the parser's limits). A double that is no short decimal is written as hex float.
   /// @throws DomainError beyond 10^6 nodes, counted as a tree
   [[nodiscard]] std::string text() const;
+  /// The beginning of text() for people, of a formula of any size: after `longest` bytes "...".
+  [[nodiscard]] std::string brief_text(std::size_t longest) const;
 
   friend Expression operator+(const Expression& a, const Expression& b);
   friend Expression operator-(const Expression& a, const Expression& b);
