@@ -1,0 +1,267 @@
+#include "halfulp/bessel.hpp"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "../validation/oracle/bessel_arb.hpp"
+#include "../validation/oracle/bessel_mpfr.hpp"
+#include "../validation/oracle/bessel_points.hpp"
+#include "budget.hpp"
+#include "halfulp/text.hpp"
+
+using bessel_arb::Function;
+using bessel_points::Region;
+using halfulp::BesselMode;
+using halfulp::hex_text;
+
+namespace {
+
+constexpr double inf = std::numeric_limits<double>::infinity();
+constexpr double no_number = std::numeric_limits<double>::quiet_NaN();
+
+struct Case {
+  Function function;
+  std::string budget;
+  double (*evaluate)(double, double);
+};
+
+const Case cases[] = {
+    {Function::log_i, "bessel_log_i",
+     [](double v, double x) { return halfulp::log_bessel_i(v, x); }},
+    {Function::log_k, "bessel_log_k",
+     [](double v, double x) { return halfulp::log_bessel_k(v, x); }},
+    {Function::log_i_scaled, "bessel_log_i_scaled",
+     [](double v, double x) { return halfulp::log_bessel_i_scaled(v, x); }},
+    {Function::log_k_scaled, "bessel_log_k_scaled",
+     [](double v, double x) { return halfulp::log_bessel_k_scaled(v, x); }},
+    {Function::i_ratio, "bessel_i_ratio",
+     [](double v, double x) { return halfulp::bessel_i_ratio(v, x).value; }},
+    {Function::i_complement, "bessel_i_ratio_complement",
+     [](double v, double x) { return halfulp::bessel_i_ratio(v, x).complement; }},
+    {Function::i_derivative, "bessel_i_ratio_derivative",
+     [](double v, double x) { return halfulp::bessel_i_ratio(v, x).derivative; }},
+    {Function::k_ratio, "bessel_k_ratio",
+     [](double v, double x) { return halfulp::bessel_k_ratio(v, x).value; }},
+    {Function::k_complement, "bessel_k_ratio_complement",
+     [](double v, double x) { return halfulp::bessel_k_ratio(v, x).complement; }},
+    {Function::k_derivative, "bessel_k_ratio_derivative",
+     [](double v, double x) { return halfulp::bessel_k_ratio(v, x).derivative; }},
+    {Function::log_i_dx, "bessel_log_i_dx", halfulp::log_bessel_i_dx},
+    {Function::log_k_dx, "bessel_log_k_dx", halfulp::log_bessel_k_dx},
+    {Function::log_i_dv, "bessel_log_i_dv", halfulp::log_bessel_i_dv},
+    {Function::log_k_dv, "bessel_log_k_dv", halfulp::log_bessel_k_dv},
+};
+
+bool applies(Function f, Region region) {
+  switch (region) {
+    case Region::zeros_i:
+      return f == Function::log_i;
+    case Region::zeros_k:
+      return f == Function::log_k;
+    case Region::zeros_k_scaled:
+      return f == Function::log_k_scaled;
+    case Region::order_zero:
+      return f < Function::log_i_dv;  // the difference would need negative orders
+    case Region::extreme_x:
+      return f <= Function::log_k_scaled;
+    default:
+      return true;
+  }
+}
+
+double limit(const std::string& name) { return budget(HALFULP_BUDGETS, name, "double", "cpu"); }
+
+std::string place(bessel_points::Point p) {
+  return "v = " + hex_text(p.v) + ", x = " + hex_text(p.x);
+}
+
+}  // namespace
+
+TEST_CASE("every function is within its budget in every region", "[bessel]") {
+  for (const Case& c : cases)
+    for (int r = 0; r < bessel_points::regions; ++r) {
+      const auto region = static_cast<Region>(r);
+      if (!applies(c.function, region)) continue;
+      bessel_points::Random random(1000 + r);
+      double worst = 0;
+      bessel_points::Point at{};
+      const int n = c.function <= Function::log_k_scaled ? 80 : 30;
+      for (int i = 0; i < n; ++i) {
+        const auto p = sample(region, random);
+        bessel_arb::Ball reference;
+        REQUIRE(bessel_arb::evaluate(reference.v, c.function, p.v, p.x));
+        const double error = bessel_arb::ulps(c.evaluate(p.v, p.x), reference.v);
+        if (!(error <= worst)) worst = error, at = p;
+      }
+      INFO(c.budget << " in " << bessel_points::names[r] << ": worst at " << place(at));
+      CHECK(worst <= limit(c.budget));
+    }
+}
+
+TEST_CASE("the fast mode is within its mixed budget", "[bessel]") {
+  for (const bool second : {false, true})
+    for (const auto region : {Region::box, Region::small, Region::small_log, Region::transition,
+                              Region::zeros_i, Region::zeros_k, Region::extreme_x, Region::seams}) {
+      bessel_points::Random random(7);
+      double worst = 0;
+      bessel_points::Point at{};
+      for (int i = 0; i < 60; ++i) {
+        auto p = sample(region, random);
+        if (p.v > 1e6) continue;
+        bessel_arb::Ball reference;
+        REQUIRE(bessel_arb::evaluate(reference.v, second ? Function::log_k : Function::log_i, p.v,
+                                     p.x));
+        const double value = second ? halfulp::log_bessel_k(p.v, p.x, BesselMode::fast)
+                                    : halfulp::log_bessel_i(p.v, p.x, BesselMode::fast);
+        const double error = bessel_arb::mixed(value, reference.v);
+        if (!(error <= worst)) worst = error, at = p;
+      }
+      INFO(bessel_points::names[static_cast<int>(region)] << ": worst at " << place(at));
+      CHECK(worst <= limit("bessel_log_fast"));
+    }
+}
+
+TEST_CASE("the oracles agree", "[bessel]") {
+  bessel_points::Random random(3);
+  for (int i = 0; i < 60; ++i) {
+    const double v = i % 7 == 0 ? std::round(30 * random.uniform()) : random.log_uniform(1e-3, 600);
+    const double x = random.log_uniform(1e-2, 600);
+    for (const bool second : {false, true}) {
+      bessel_arb::Ball enclosure;
+      REQUIRE(bessel_arb::evaluate(enclosure.v, second ? Function::log_k : Function::log_i, v, x));
+      const bessel_mpfr::Real other = second ? bessel_mpfr::log_k(v, x) : bessel_mpfr::log_i(v, x);
+      bessel_mpfr::Real middle;
+      arf_get_mpfr(middle.backend().data(), arb_midref(enclosure.v), MPFR_RNDN);
+      INFO(place({v, x}) << (second ? " K" : " I"));
+      CHECK(abs(other - middle) <= ldexp(fmax(abs(middle), bessel_mpfr::Real(1)), -115));
+    }
+  }
+}
+
+TEST_CASE("special values are the table's", "[bessel]") {
+  const double grid[] = {0,   5e-324, 0x1p-1022, 1e-300, 0.5,      1, std::nextafter(1, 2),
+                         1e6, 1e15,   1e308,     inf,    no_number};
+  for (const double v : grid)
+    for (const double x : grid)
+      for (const Case& c : cases) {
+        const double y = c.evaluate(v, x);
+        INFO(c.budget << " at " << place({v, x}) << " = " << hex_text(y));
+        if (std::isnan(v) || std::isnan(x) || (v == inf && x == inf)) {
+          CHECK(std::isnan(y));
+          continue;
+        }
+        CHECK_FALSE(std::isnan(y));
+        CHECK(std::isnan(c.evaluate(v, -1)));
+        CHECK(std::isnan(c.evaluate(-1, x)));
+      }
+  struct Row {
+    Function f;
+    double zero, zero_order_zero, x_inf, v_inf;
+  };
+  const Row rows[] = {
+      {Function::log_i, -inf, 0, inf, -inf},
+      {Function::log_k, inf, inf, -inf, inf},
+      {Function::log_i_scaled, -inf, 0, -inf, -inf},
+      {Function::log_k_scaled, inf, inf, -inf, inf},
+      {Function::i_ratio, 0, 0, 1, 0},
+      {Function::i_complement, 1, 1, 0, 1},
+      {Function::i_derivative, 1.0 / 7, 0.5, 0, 0},
+      {Function::k_ratio, inf, inf, 1, inf},
+      {Function::k_complement, inf, inf, 0, inf},
+      {Function::k_derivative, -inf, -inf, 0, -inf},
+      {Function::log_i_dx, inf, 0, 1, inf},
+      {Function::log_k_dx, -inf, -inf, -1, -inf},
+      {Function::log_i_dv, -inf, -inf, 0, -inf},
+      {Function::log_k_dv, inf, 0, 0, inf},
+  };
+  for (const Row& row : rows) {
+    const auto& f = cases[static_cast<int>(row.f)];
+    INFO(f.budget);
+    CHECK(f.evaluate(2.5, 0) == row.zero);
+    CHECK(f.evaluate(0, 0) == row.zero_order_zero);
+    CHECK(f.evaluate(2.5, inf) == row.x_inf);
+    CHECK(f.evaluate(inf, 2.5) == row.v_inf);
+    CHECK(f.evaluate(inf, 0) == row.v_inf);
+  }
+}
+
+TEST_CASE("closed forms at order one half", "[bessel]") {
+  for (double x = 0.01; x < 600; x *= 1.37) {
+    const long double root = 0.5L * std::log(std::acos(-1.0L) * x / 2);
+    CHECK(halfulp::log_bessel_k(0.5, x) ==
+          Approx(static_cast<double>(0.5L * std::log(std::acos(-1.0L) / (2 * x)) - x))
+              .epsilon(1e-15));
+    CHECK(halfulp::log_bessel_i(0.5, x) ==
+          Approx(static_cast<double>(std::log(std::sinh(static_cast<long double>(x))) - root))
+              .epsilon(2e-15));
+  }
+}
+
+TEST_CASE("the Wronskian and the recurrences hold", "[bessel]") {
+  bessel_points::Random random(11);
+  for (int i = 0; i < 2000; ++i) {
+    const auto p = sample(i % 2 == 0 ? Region::box : Region::small, random);
+    const auto a = halfulp::bessel_i_ratio(p.v, p.x);
+    const auto b = halfulp::bessel_k_ratio(p.v, p.x);
+    // x I K (r_K + r_I) = 1
+    const double sum = std::log(p.x) + std::log(a.value + b.value) +
+                       halfulp::log_bessel_i(p.v, p.x) + halfulp::log_bessel_k(p.v, p.x);
+    const double size = 1 + std::fabs(halfulp::log_bessel_i(p.v, p.x)) + std::fabs(std::log(p.x));
+    INFO(place(p));
+    CHECK(std::fabs(sum) <= 8 * 0x1p-53 * size);
+    // 1/r_v = 2 (v + 1)/x + r_{v+1}; r_K,v+1 = 2 (v + 1)/x + 1/r_K,v
+    if (p.v + 1 - 1 != p.v) continue;
+    const double step = 2 * (p.v + 1) / p.x;
+    CHECK(1 / a.value == Approx(step + halfulp::bessel_i_ratio(p.v + 1, p.x).value).epsilon(2e-15));
+    CHECK(halfulp::bessel_k_ratio(p.v + 1, p.x).value == Approx(step + 1 / b.value).epsilon(2e-15));
+  }
+}
+
+TEST_CASE("monotone in the order and the argument, across the seams too", "[bessel]") {
+  bessel_points::Random random(5);
+  for (int i = 0; i < 1500; ++i) {
+    const auto p = sample(i % 2 == 0 ? Region::seams : Region::box, random);
+    const double more_v = p.v * (1 + random.log_uniform(1e-16, 1)),
+                 more_x = p.x * (1 + random.log_uniform(1e-16, 1));
+    INFO(place(p));
+    const double i0 = halfulp::log_bessel_i(p.v, p.x), k0 = halfulp::log_bessel_k(p.v, p.x);
+    CHECK(halfulp::log_bessel_i(more_v, p.x) <= std::nextafter(i0, inf));
+    CHECK(halfulp::log_bessel_k(more_v, p.x) >= std::nextafter(k0, -inf));
+    CHECK(halfulp::log_bessel_i(p.v, more_x) >= std::nextafter(i0, -inf));
+    CHECK(halfulp::log_bessel_k(p.v, more_x) <= std::nextafter(k0, inf));
+  }
+}
+
+TEST_CASE("the inverse ratio gives back its argument", "[bessel]") {
+  bessel_points::Random random(9);
+  double worst = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const double v = i % 10 == 0 ? 0.5 * static_cast<double>(i % 7) : random.log_uniform(1e-3, 1e6);
+    const double x = random.log_uniform(1e-6, 1e9);
+    const auto r = halfulp::bessel_i_ratio(v, x);
+    const double back = r.value < 0.5 ? halfulp::bessel_i_ratio_inverse(v, r.value)
+                                      : halfulp::bessel_i_ratio_inverse_complement(v, r.complement);
+    // the ratio's own rounding moves the root by u times the condition number
+    const double condition = std::fmin(r.value, r.complement) / (x * r.derivative);
+    const double error = std::fabs(back - x) / x * 0x1p53 / (1 + condition);
+    INFO(place({v, x}));
+    CHECK(error <= limit("bessel_i_ratio_inverse"));
+    worst = std::fmax(worst, error);
+  }
+  INFO(worst);
+  CHECK(halfulp::bessel_i_ratio_inverse(1.5, 0) == 0);
+  CHECK(halfulp::bessel_i_ratio_inverse(1.5, 1) == inf);
+  CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(1.5, 1.5)));
+  CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(1.5, -0.5)));
+  CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(-1, 0.5)));
+  CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(1.5, no_number)));
+}
+
+TEST_CASE("float is the rounded double", "[bessel]") {
+  for (float x = 1e-6F; x < 1e6F; x *= 1.7F)
+    for (const float v : {0.0F, 0.3F, 7.5F, 1023.0F})
+      CHECK(halfulp::log_bessel_k(v, x) == static_cast<float>(halfulp::log_bessel_k(
+                                               static_cast<double>(v), static_cast<double>(x))));
+}
