@@ -177,7 +177,8 @@ struct Solver::Impl {
   Discretisation disc;
   GridEvaluator evaluator;  // residuals of repeated solves
   bool planned = false;
-  bool data_seen = true;  // no spike of the forcing hides between the points of the residual
+  double sample_error = 0;  // of the fit between the samples of the forcing, relative
+  bool data_seen = true;    // no spike of the forcing hides between the points of the residual
   double error_estimate = infinity;
 
   struct Candidate {
@@ -204,7 +205,7 @@ struct Solver::Impl {
   [[nodiscard]] Candidate attempt(const std::vector<std::vector<Band>>& bands,
                                   const RightHandSide& rhs, const Discretisation::Choice& choice,
                                   Timings& timings) const {
-    Candidate candidate{Discretisation(checked, bands, rhs, choice, timings), {}, {}, {}};
+    Candidate candidate{Discretisation(checked, bands, choice, timings), {}, {}, {}};
     candidate.field = solve_on(candidate.disc, rhs, timings);
     return candidate;
   }
@@ -214,7 +215,7 @@ struct Solver::Impl {
   }
 
   [[nodiscard]] bool data_resolved() const {
-    return data_seen &&
+    return data_seen && sample_error <= 1e-9 &&
            std::all_of(spectra.begin(), spectra.end(), [](const auto& s) { return s.resolved; });
   }
 
@@ -278,6 +279,16 @@ struct Solver::Impl {
         bands[k] = spectra[k].bands;
     }
     watch.lap("spectrum");
+    // Two fits of the samples, one a discretisation: their distance counts as an error too.
+    std::shared_ptr<const SampleFit> samples[2];
+    if (rhs.sampled) {
+      std::vector<std::vector<Band>> own;
+      for (const Spectrum& s : spectra) own.push_back(s.sample_bands);
+      for (int i = 0; i < 2; ++i)
+        samples[i] = std::make_shared<const SampleFit>(c, rhs, own, i == 0 ? 1.0 : 1.25);
+      sample_error = samples[0]->rest();
+      watch.lap("samples");
+    }
     // Data that no sampling resolves converge algebraically: more modes than this buy no digit.
     const Size affordable = data_resolved() ? (d == 1 ? 640 : 400) : (d == 1 ? 320 : 200);
     const Size most = std::min<Size>(c.options.max_modes, affordable);
@@ -294,13 +305,14 @@ struct Solver::Impl {
       reachable = false;
     }
     report_progress(c, 0.2, "solving");
-    Candidate best = attempt(bands, rhs, {12, most}, timings);
+    Candidate best = attempt(bands, rhs, {12, most, samples[0]}, timings);
     measure_candidate(best, rhs, timings);
     // A second discretisation: its distance is the error estimate.
     report_progress(c, 0.5, "estimating the error");
     {
       // Where the modes do not suffice, fewer of them tell how far it is.
-      Candidate check = attempt(bands, rhs, {15, reachable ? most : most * 3 / 4}, timings);
+      Candidate check =
+          attempt(bands, rhs, {15, reachable ? most : most * 3 / 4, samples[1]}, timings);
       error_estimate = difference(c, best.field, check.field);
       if (!good(best.quality)) {
         measure_candidate(check, rhs, timings);
@@ -314,7 +326,7 @@ struct Solver::Impl {
       const auto last = bands;
       bands = wider(bands, round, static_cast<double>(most));
       if (same(last, bands)) continue;
-      Candidate next = attempt(bands, rhs, {15, most}, timings);
+      Candidate next = attempt(bands, rhs, {15, most, samples[1]}, timings);
       measure_candidate(next, rhs, timings);
       error_estimate = difference(c, best.field, next.field);
       if (next.quality.worst() < best.quality.worst()) best = std::move(next);
@@ -353,7 +365,7 @@ struct Solver::Impl {
       for (Size k = 0; k < d; ++k) {
         const auto n = static_cast<double>(rhs.axes[k].size());
         count = std::min(count, n);
-        freedom *= 1 - static_cast<double>(disc.basis[k]->size()) / n;
+        freedom *= 1 - static_cast<double>(disc.samples().size(k)) / n;
       }
       const std::vector<int> zero(d, 0);
       const double noise =
@@ -370,7 +382,8 @@ struct Solver::Impl {
       const std::vector<int> zero(d, 0);
       const double size = rms(field.values(comparison_grid(c), zero));
       const double response =
-          relative(quality.residual * quality.scale, disc.smallest_eigenvalue * size);
+          relative(std::max(quality.residual * quality.scale, sample_error * quality.largest),
+                   disc.smallest_eigenvalue * size);
       s.error_estimate = std::max({s.error_estimate, quality.boundary, response});
       if (disc.singular || !(s.error_estimate <= 1))
         s.error_estimate = std::max(1.0, s.error_estimate);

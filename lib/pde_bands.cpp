@@ -5,19 +5,10 @@
 #include <complex>
 #include <limits>
 
+#include "detail/pde_samples.hpp"
 #include "detail/spectrum.hpp"
 
 namespace halfulp::gp_pde::detail {
-namespace {
-
-bool equally_spaced(const Points& p) {
-  const double step = ((p.back() - p.front()) / static_cast<double>(p.size() - 1)).hi;
-  for (std::size_t i = 1; i < p.size(); ++i)
-    if (std::fabs((p[i] - p[i - 1]).hi - step) > 1e-9 * step) return false;
-  return true;
-}
-
-}  // namespace
 
 Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
   constexpr Size lines = 12;
@@ -109,50 +100,16 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
   result.bands = la::find_bands(result.amplitude, relative, result.bin);
 
   if (rhs.sampled) {
-    const Points& p = rhs.axes[k];
-    const auto n = static_cast<Size>(p.size());
-    const double span = (p.back() - p.front()).hi;
-    const double nyquist = two_pi / 2 * static_cast<double>(n - 1) / span;
-    // Full coverage is needed to read a spectrum off the samples.
-    const bool whole =
-        span > 0.98 * length.hi * static_cast<double>(n - 1) / static_cast<double>(n);
-    if (equally_spaced(p) && whole) {
-      const double bin = two_pi / (span * static_cast<double>(n) / static_cast<double>(n - 1));
-      const Size count = d == 2 ? rhs.samples.cols() * (k == 0) + rhs.samples.rows() * (k == 1) : 1;
-      std::vector<std::vector<double>> group;
-      const Size stride = std::max<Size>(1, count / 24);
-      for (Size l = 0; l < count; l += stride) {
-        std::vector<double> line(n);
-        for (Size i = 0; i < n; ++i) line[i] = k == 0 ? rhs.samples(i, l).hi : rhs.samples(l, i).hi;
-        group.push_back(std::move(line));
-      }
-      double scale = largest(group);
-      if (scale > 0) {
-        Spectrum own;
-        for (const auto& line : group) {
-          const std::vector<double> a = la::windowed_spectrum(line);
-          own.amplitude.resize(a.size(), 0.0);
-          for (std::size_t i = 0; i < a.size(); ++i)
-            own.amplitude[i] = std::max(own.amplitude[i], a[i] / scale);
-        }
-        // Data of double precision, perhaps computed with rounded arguments.
-        const auto bands = la::find_bands(own.amplitude, 1e-13, bin);
-        result.bands.insert(result.bands.end(), bands.begin(), bands.end());
-        double tail = 0;
-        const auto size = own.amplitude.size();
-        for (std::size_t i = size - size / 16 - 1; i < size; ++i)
-          tail = std::max(tail, own.amplitude[i]);
-        if (tail > 1e-9) result.resolved = false;
-        if (result.amplitude.size() < own.amplitude.size()) {
-          result.amplitude = own.amplitude;
-          result.bin = bin;
-        } else {
-          for (std::size_t i = 0; i < own.amplitude.size(); ++i)
-            result.amplitude[i] = std::max(result.amplitude[i], own.amplitude[i]);
-        }
-      }
+    SampleSpectrum own = sample_spectrum(c, rhs, k);
+    result.sample_bands = own.bands;
+    result.resolved = result.resolved && own.resolved;
+    result.bands.insert(result.bands.end(), own.bands.begin(), own.bands.end());
+    if (result.amplitude.size() < own.amplitude.size()) {
+      result.amplitude = std::move(own.amplitude);
+      result.bin = own.bin;
     } else {
-      result.bands.push_back({0, 0.5 * nyquist});
+      for (std::size_t i = 0; i < own.amplitude.size(); ++i)
+        result.amplitude[i] = std::max(result.amplitude[i], own.amplitude[i]);
     }
   }
   double top = 0;

@@ -82,19 +82,6 @@ la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis
   return a;
 }
 
-// Least-squares projector of values at `points` onto the basis: R^-1 Q^T.
-la::DdMatrix sample_projector(const la::FourierBasis& basis, const Points& points, int threads) {
-  Points weight = trapezoid(points);
-  for (dd& w : weight) w = sqrt(w);
-  const la::DdMatrix a = scale_rows(basis.evaluate(points, 0), weight);
-  const la::PivotedQr f = la::pivoted_qr(a, 1e-13, a.cols(), la::DdMatrix(a.rows(), 0), threads);
-  const la::DdMatrix y = la::solve_upper(f.r, la::transpose(f.q));
-  la::DdMatrix p(basis.size(), static_cast<Size>(points.size()));
-  for (Size i = 0; i < f.rank; ++i)
-    for (Size j = 0; j < p.cols(); ++j) p.set(f.pivots[i], j, y(i, j) * weight[j]);
-  return p;
-}
-
 // Solutions exp(z x) of a u'' + b u' + e u = 0 that change by more than e^12 over the axis; slower
 // ones lie in the low band.
 std::vector<Exponential> fast_exponentials(const Checked& c) {
@@ -198,16 +185,14 @@ la::DdMatrix GridEvaluator::values(const Field& field, std::span<const int> orde
 }
 
 Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> wanted,
-                               const RightHandSide& rhs, const Choice& choice, Timings& timings) {
+                               const Choice& choice, Timings& timings)
+    : samples_(choice.samples) {
   Stopwatch watch(timings);
   for (Size k = 0; k < c.dimension(); ++k) {
     la::BasisOptions o;
     o.kernel = c.options.kernel;
     o.margin = choice.margin;
     o.max_modes = choice.most_modes;
-    // Samples determine no more modes than there are samples, with some to spare.
-    if (rhs.sampled)
-      o.max_modes = std::min<Size>(o.max_modes, static_cast<Size>(rhs.axes[k].size()) * 4 / 5);
     o.periodic = c.axis[k].periodic;
     o.threads = c.threads;
     wanted[k].push_back({0, 0});
@@ -217,19 +202,17 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
   bands = std::move(wanted);
   watch.lap("basis");
   if (c.dimension() == 1)
-    set_up_line(c, rhs);
+    set_up_line(c);
   else
     set_up_plane(c);
   watch.lap("operator");
 }
 
-void Discretisation::set_up_line(const Checked& c, const RightHandSide& rhs) {
+void Discretisation::set_up_line(const Checked& c) {
   const la::FourierBasis& b = *basis[0];
   const Options& o = c.options;
-  if (rhs.sampled || !o.nodes_per_axis.empty()) {
-    rows_ = rhs.sampled
-                ? rhs.axes[0]
-                : make_nodes(o.nodes, c.end(0, 0), c.end(0, 1), o.nodes_per_axis[0], c.threads);
+  if (!o.nodes_per_axis.empty()) {
+    rows_ = make_nodes(o.nodes, c.end(0, 0), c.end(0, 1), o.nodes_per_axis[0], c.threads);
     row_weight_ = trapezoid(rows_);
   } else {
     rows_ = b.nodes();
@@ -353,7 +336,7 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, Timings&
   const auto m = static_cast<Size>(rows_.size());
   la::DdMatrix b(static_cast<Size>(row_weight_.size()), 1);
   const std::vector<Points> grid{rows_};
-  const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
+  const la::DdMatrix f = data_on(c, rhs, grid);
   for (Size i = 0; i < m; ++i) b.set(i, 0, f(i, 0) * row_weight_[i]);
   for (std::size_t s = 0; s < row_sides_.size(); ++s) {
     const auto i = m + static_cast<Size>(s);
@@ -384,24 +367,39 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, Timings&
   return field;
 }
 
+la::DdMatrix Discretisation::data_on(const Checked& c, const RightHandSide& rhs,
+                                     std::span<const Points> grid) const {
+  la::DdMatrix f = rhs.on(grid);
+  if (!rhs.sampled) return f;
+  if (samples_ && samples_->fits(rhs))
+    return add_scaled(std::move(f), 1.0, samples_->values(rhs, grid));
+  // Samples on other axes than those of the plan have a fit of their own.
+  std::vector<std::vector<Band>> own;
+  for (Size k = 0; k < c.dimension(); ++k) own.push_back(sample_spectrum(c, rhs, k).bands);
+  return add_scaled(std::move(f), 1.0, SampleFit(c, rhs, std::move(own), 1).values(rhs, grid));
+}
+
 la::DdMatrix Discretisation::solve_plane(const Checked& c, const RightHandSide& rhs,
                                          Timings& timings) const {
   Stopwatch watch(timings);
   const Options& o = c.options;
   la::DdMatrix r;
-  if (rhs.sampled || !o.nodes_per_axis.empty()) {
+  if (!o.nodes_per_axis.empty()) {
     // Values at points that are not the basis' own: projected by least squares.
-    std::vector<Points> grid = rhs.axes;
-    for (Size k = 0; k < 2 && !rhs.sampled; ++k)
+    std::vector<Points> grid;
+    std::vector<la::DdMatrix> projector;
+    for (Size k = 0; k < 2; ++k) {
       grid.push_back(make_nodes(o.nodes, c.end(k, 0), c.end(k, 1), o.nodes_per_axis[k], c.threads));
-    const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
+      projector.push_back(
+          least_squares_projector(basis[k]->evaluate(grid[k], 0), grid[k], 1e-13, c.threads));
+    }
+    const la::DdMatrix f = data_on(c, rhs, grid);
     watch.lap("sampling");
-    const la::DdMatrix px = sample_projector(*basis[0], grid[0], c.threads);
-    const la::DdMatrix py = sample_projector(*basis[1], grid[1], c.threads);
-    r = la::multiply(la::multiply(px, f, c.threads), la::transpose(py), c.threads);
+    r = la::multiply(la::multiply(projector[0], f, c.threads), la::transpose(projector[1]),
+                     c.threads);
   } else {
     const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
-    const la::DdMatrix f = rhs.on(grid);
+    const la::DdMatrix f = data_on(c, rhs, grid);
     watch.lap("sampling");
     r = la::transpose(basis[1]->project(la::transpose(basis[0]->project(f))));
   }

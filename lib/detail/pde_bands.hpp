@@ -9,10 +9,11 @@ namespace halfulp::gp_pde::detail {
 
 /// What the data of a problem contain along one axis.
 struct Spectrum {
-  double bin = 0;                 ///< frequency of one entry of `amplitude`, 2 pi / L
-  std::vector<double> amplitude;  ///< largest 1
-  std::vector<Band> bands;        ///< without the low band, which is always added
-  bool resolved = true;           ///< the spectrum ends below the sampling's limit
+  double bin = 0;                  ///< frequency of one entry of `amplitude`, 2 pi / L
+  std::vector<double> amplitude;   ///< largest 1
+  std::vector<Band> bands;         ///< without the low band, which is always added
+  std::vector<Band> sample_bands;  ///< of a sampled forcing alone
+  bool resolved = true;            ///< the spectrum ends below the sampling's limit
 };
 
 /// Amplitude spectrum along axis k: the largest over a few lines, of forcing and boundary data,

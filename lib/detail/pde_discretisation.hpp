@@ -5,6 +5,7 @@
 
 #include "detail/fourier_basis.hpp"
 #include "detail/pde_problem.hpp"
+#include "detail/pde_samples.hpp"
 #include "detail/sylvester.hpp"
 
 namespace halfulp::gp_pde::detail {
@@ -58,24 +59,30 @@ class Discretisation {
   struct Choice {
     double margin = 12;
     Size most_modes = 640;
+    std::shared_ptr<const SampleFit> samples;  ///< where the forcing is sampled
   };
   Discretisation() = default;
-  Discretisation(const Checked& c, std::vector<std::vector<Band>> bands, const RightHandSide& rhs,
-                 const Choice& choice, Timings& timings);
+  Discretisation(const Checked& c, std::vector<std::vector<Band>> bands, const Choice& choice,
+                 Timings& timings);
 
   [[nodiscard]] Field solve(const Checked& c, const RightHandSide& rhs, Timings& timings) const;
 
   std::vector<std::vector<Band>> bands;  ///< as used: merged, with the low band
   std::vector<std::shared_ptr<const la::FourierBasis>> basis;
+  [[nodiscard]] const SampleFit& samples() const { return *samples_; }
   double condition = 1;
   double smallest_eigenvalue = 0;  ///< in modulus (smallest pivot in 1-D)
   bool singular = false;           ///< to working precision
 
  private:
-  void set_up_line(const Checked& c, const RightHandSide& rhs);
+  void set_up_line(const Checked& c);
   void set_up_plane(const Checked& c);
+  /// The right-hand side on a grid: formula and, where there are any, fitted samples.
+  [[nodiscard]] la::DdMatrix data_on(const Checked& c, const RightHandSide& rhs,
+                                     std::span<const Points> grid) const;
   [[nodiscard]] la::DdMatrix solve_plane(const Checked& c, const RightHandSide& rhs,
                                          Timings& timings) const;
+  std::shared_ptr<const SampleFit> samples_;
   // One dimension
   Points rows_, row_weight_;
   std::vector<int> row_sides_;
