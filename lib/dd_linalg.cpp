@@ -84,6 +84,25 @@ void dot(std::ptrdiff_t n, const double* xh, const double* xl, const double* yh,
   out[1] = sum.lo;
 }
 
+// sum x_i^2 in double
+double square_sum(std::ptrdiff_t n, const double* x) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  V s0 = hn::Zero(d), s1 = s0;
+  std::ptrdiff_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const V a = hn::LoadU(d, x + i), b = hn::LoadU(d, x + i + lanes);
+    s0 = hn::Add(s0, hn::Mul(a, a));
+    s1 = hn::Add(s1, hn::Mul(b, b));
+  }
+  HWY_ALIGN double buffer[HWY_MAX_BYTES / sizeof(double)];
+  hn::Store(hn::Add(s0, s1), d, buffer);
+  double sum = 0;
+  for (std::ptrdiff_t k = 0; k < lanes; ++k) sum += buffer[k];
+  for (; i < n; ++i) sum += x[i] * x[i];
+  return sum;
+}
+
 void axpy(std::ptrdiff_t n, double alpha_hi, double alpha_lo, const double* xh, const double* xl,
           double* yh, double* yl) {
   const D d;
@@ -182,6 +201,7 @@ constexpr std::ptrdiff_t worth_a_team = 4'000'000;
 }  // namespace
 
 HWY_EXPORT(dot);
+HWY_EXPORT(square_sum);
 HWY_EXPORT(axpy);
 HWY_EXPORT(multiply_rows);
 HWY_EXPORT(target);
@@ -251,19 +271,45 @@ DdMatrix transpose(const DdMatrix& a) {
   return t;
 }
 
-PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, DdMatrix b,
-                     int threads) {
+namespace {
+
+// Makes nearly orthonormal columns orthonormal: with Q^T Q = I + E and T = triu(E) less half its
+// diagonal, Q - Q T is orthonormal to O(E^2) and R + T R keeps the product, and the triangle.
+void polish(DdMatrix& q, DdMatrix& r, int threads) {
+  const std::ptrdiff_t m = q.rows(), n = q.cols();
+  for (int round = 0; round < 6; ++round) {
+    DdMatrix t = multiply_transposed(q, q, threads);
+    double off = 0;
+    for (std::ptrdiff_t j = 0; j < n; ++j)
+      for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const dd e = i < j ? t(i, j) : i == j ? (t(i, j) - 1.0) * 0.5 : dd(0.0);
+        off = std::max(off, std::fabs(e.hi));
+        t.set(i, j, e);
+      }
+    const DdMatrix change = multiply(q, t, threads), above = multiply(t, r, threads);
+    for (std::ptrdiff_t j = 0; j < n; ++j) {
+      for (std::ptrdiff_t i = 0; i < m; ++i) q.set(i, j, q(i, j) - change(i, j));
+      for (std::ptrdiff_t i = 0; i <= j; ++i) r.set(i, j, r(i, j) + above(i, j));
+    }
+    if (static_cast<double>(n) * off * off < 1e-30) return;
+  }
+}
+
+}  // namespace
+
+PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, int threads) {
   const std::ptrdiff_t m = a.rows(), n = a.cols();
   const std::ptrdiff_t limit = std::min({m, n, max_rank});
   std::vector<std::ptrdiff_t> order(n);  // order[k]: column of A at position k
   std::iota(order.begin(), order.end(), 0);
+  // Norms only choose the pivot: double is enough, taken afresh of what is left of each column.
   std::vector<double> norm2(n);
-  const bool parallel = threads > 1 && 3 * m * n > worth_a_team;
+  const bool parallel = threads > 1 && 2 * m * n > worth_a_team;
 #pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
-  for (std::ptrdiff_t j = 0; j < n; ++j) norm2[j] = dot(m, a.hi(j), a.lo(j), a.hi(j), a.lo(j)).hi;
+  for (std::ptrdiff_t j = 0; j < n; ++j) norm2[j] = HWY_DYNAMIC_DISPATCH(square_sum)(m, a.hi(j));
 
   PivotedQr f;
-  std::vector<std::vector<dd>> rows;  // rows[k][position]: R, then Q^T B appended
+  std::vector<std::vector<dd>> rows;  // rows[k][position] of R
   double first = 0;
   std::ptrdiff_t rank = 0;
   for (; rank < limit; ++rank) {
@@ -273,19 +319,12 @@ PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, DdMa
     std::swap(order[rank], order[best]);
     for (auto& row : rows) std::swap(row[rank], row[best]);
     const std::ptrdiff_t c = order[rank];
-    // Second orthogonalisation: MGS alone loses orthogonality as the pivots shrink.
-    for (std::ptrdiff_t k = 0; k < rank; ++k) {
-      const std::ptrdiff_t q = order[k];
-      const dd s = dot(m, a.hi(q), a.lo(q), a.hi(c), a.lo(c));
-      axpy(m, -s, a.hi(q), a.lo(q), a.hi(c), a.lo(c));
-      rows[k][rank] += s;
-    }
     const dd norm = sqrt(dot(m, a.hi(c), a.lo(c), a.hi(c), a.lo(c)));
     if (rank == 0) first = norm.hi;
     if (!(norm.hi > tolerance * first) || norm.hi == 0) break;
     f.smallest_pivot = norm.hi / first;
     scale(m, dd(1.0) / norm, a.hi(c), a.lo(c));
-    std::vector<dd> row(n + b.cols());
+    std::vector<dd> row(n);
     row[rank] = norm;
 #pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
     for (std::ptrdiff_t p = rank + 1; p < n; ++p) {
@@ -293,12 +332,7 @@ PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, DdMa
       const dd s = dot(m, a.hi(c), a.lo(c), a.hi(j), a.lo(j));
       axpy(m, -s, a.hi(c), a.lo(c), a.hi(j), a.lo(j));
       row[p] = s;
-      norm2[j] = dot(m, a.hi(j), a.lo(j), a.hi(j), a.lo(j)).hi;
-    }
-    for (std::ptrdiff_t j = 0; j < b.cols(); ++j) {
-      const dd s = dot(m, a.hi(c), a.lo(c), b.hi(j), b.lo(j));
-      axpy(m, -s, a.hi(c), a.lo(c), b.hi(j), b.lo(j));
-      row[n + j] = s;
+      norm2[j] = HWY_DYNAMIC_DISPATCH(square_sum)(m, a.hi(j));
     }
     rows.push_back(std::move(row));
   }
@@ -306,29 +340,27 @@ PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank, DdMa
   f.pivots.assign(order.begin(), order.begin() + rank);
   f.q = DdMatrix(m, rank);
   f.r = DdMatrix(rank, rank);
-  f.qtb = DdMatrix(rank, b.cols());
   for (std::ptrdiff_t k = 0; k < rank; ++k) {
     std::copy_n(a.hi(order[k]), m, f.q.hi(k));
     std::copy_n(a.lo(order[k]), m, f.q.lo(k));
     for (std::ptrdiff_t p = k; p < rank; ++p) f.r.set(k, p, rows[k][p]);
-    for (std::ptrdiff_t j = 0; j < b.cols(); ++j) f.qtb.set(k, j, rows[k][n + j]);
   }
+  polish(f.q, f.r, threads);
   return f;
 }
 
 namespace {
 
-// block = Q T by modified Gram-Schmidt, each column twice; Q overwrites the block.
+// block = Q T by modified Gram-Schmidt; Q overwrites the block.
 DdMatrix orthonormalise_panel(DdMatrix& block) {
   const std::ptrdiff_t m = block.rows(), width = block.cols();
   DdMatrix t(width, width);
   for (std::ptrdiff_t j = 0; j < width; ++j) {
-    for (int pass = 0; pass < 2; ++pass)
-      for (std::ptrdiff_t k = 0; k < j; ++k) {
-        const dd s = dot(m, block.hi(k), block.lo(k), block.hi(j), block.lo(j));
-        axpy(m, -s, block.hi(k), block.lo(k), block.hi(j), block.lo(j));
-        t.set(k, j, t(k, j) + s);
-      }
+    for (std::ptrdiff_t k = 0; k < j; ++k) {
+      const dd s = dot(m, block.hi(k), block.lo(k), block.hi(j), block.lo(j));
+      axpy(m, -s, block.hi(k), block.lo(k), block.hi(j), block.lo(j));
+      t.set(k, j, s);
+    }
     const dd norm = sqrt(dot(m, block.hi(j), block.lo(j), block.hi(j), block.lo(j)));
     t.set(j, j, norm);
     if (norm.hi > 0) scale(m, dd(1.0) / norm, block.hi(j), block.lo(j));
@@ -404,56 +436,74 @@ DdMatrix solve_upper(const DdMatrix& r, DdMatrix b) {
   return b;
 }
 
-void gauss_legendre_half(std::ptrdiff_t n, std::vector<dd>& nodes, std::vector<dd>& weights,
-                         int threads) {
+DdMatrix solve_upper_transposed(const DdMatrix& r, DdMatrix b) {
+  for (std::ptrdiff_t c = 0; c < b.cols(); ++c)
+    for (std::ptrdiff_t j = 0; j < r.cols(); ++j)
+      b.set(j, c, (b(j, c) - dot(j, r.hi(j), r.lo(j), b.hi(c), b.lo(c))) / r(j, j));
+  return b;
+}
+
+void gauss_legendre_half(std::ptrdiff_t n, std::vector<dd>& nodes, std::vector<dd>& weights) {
   const std::ptrdiff_t half = n / 2;
   nodes.assign(half, dd{});
   weights.assign(half, dd{});
   constexpr double pi = 3.14159265358979323846;
-  // P_{k+1} = a_k x P_k - b_k P_{k-1} (DLMF 18.9.1), with the divisions done once.
-  std::vector<dd> a(n), b(n);
-  for (std::ptrdiff_t k = 1; k < n; ++k) {
-    const auto next = static_cast<double>(k + 1);
-    a[k] = dd(static_cast<double>(2 * k + 1)) / next;
-    b[k] = dd(static_cast<double>(k)) / next;
-  }
   const auto nn = static_cast<double>(n);
-  const bool parallel = threads > 1 && n * n > worth_a_team / 4;
-#pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
+  const dd degree = kernel::two_prod(nn, nn + 1);
+  // From x = 0, where P_n is known and P_n' = 0, outwards from node to node.
+  dd x = 0.0, value = 1.0, slope = 0.0;
+  for (std::ptrdiff_t k = 1; k <= half; ++k)
+    value *= dd(static_cast<double>(1 - 2 * k)) / static_cast<double>(2 * k);
+  std::vector<dd> c;  // Taylor coefficients of P_n(x + t / n) in t
   for (std::ptrdiff_t i = 0; i < half; ++i) {
-    // Tricomi's start, good to O(n^-4); Newton in double.
+    // Tricomi's approximation of the node, good to O(n^-4).
     const double theta = pi * (4.0 * static_cast<double>(half - i) - 1.0) / (4.0 * nn + 2.0);
-    double x = (1.0 - (nn - 1.0) / (8.0 * nn * nn * nn)) * std::cos(theta);
-    for (int it = 0; it < 5; ++it) {
-      double p0 = 1, p1 = x;
-      for (std::ptrdiff_t k = 1; k < n; ++k) {
-        const double p2 = a[k].hi * x * p1 - b[k].hi * p0;
-        p0 = p1;
-        p1 = p2;
+    const double start = (1.0 - (nn - 1.0) / (8.0 * nn * nn * nn)) * std::cos(theta);
+    const double t0 = (start - x).hi * nn;
+    const dd s = (1.0 - x * x) * (nn * nn);
+    c.assign({value, slope / nn});
+    double size = std::max(std::fabs(value.hi), std::fabs(c[1].hi)), power = t0;
+    double term = size, last = size;
+    // (1 - x^2) (j + 2) (j + 1) c_{j+2} = 2 x (j + 1)^2 c_{j+1} + (j (j + 1) - n (n + 1)) c_j
+    for (std::ptrdiff_t j = 0; j < n - 1 && (term > 1e-36 * size || last > 1e-36 * size); ++j) {
+      const auto k = static_cast<double>(j);
+      const dd next =
+          (2.0 * nn * ((k + 1) * (k + 1)) * (x * c[j + 1]) + (k * (k + 1) - degree) * c[j]) /
+          (s * ((k + 1) * (k + 2)));
+      c.push_back(next);
+      power *= t0;
+      last = term;
+      term = std::fabs(next.hi * power);
+      size = std::max(size, term);
+    }
+    // Newton, in double first; the last step in double-double is below its rounding.
+    const auto terms = static_cast<std::ptrdiff_t>(c.size());
+    double t = t0;
+    for (int it = 0; it < 4; ++it) {
+      double p = 0, dp = 0;
+      for (std::ptrdiff_t j = terms - 1; j >= 0; --j) {
+        dp = dp * t + p;
+        p = p * t + c[j].hi;
       }
-      const double step = p1 * (1 - x * x) / (nn * (p0 - x * p1));
-      x -= step;
-      if (std::fabs(step) < 1e-12) break;  // the next step is below rounding
+      t -= p / dp;
     }
-    // One recurrence in double-double at this x; node and derivative follow from the Taylor series
-    // about it, with the higher derivatives from Legendre's equation
-    // (1 - x^2) P'' = 2 x P' - n (n + 1) P.
-    dd p0 = 1.0, p1 = x;
-    for (std::ptrdiff_t k = 1; k < n; ++k) {
-      const dd p2 = a[k] * (p1 * x) - b[k] * p0;
-      p0 = p1;
-      p1 = p2;
+    dd to = t;
+    for (int it = 0; it < 2; ++it) {
+      dd p = 0.0, dp = 0.0;
+      for (std::ptrdiff_t j = terms - 1; j >= 0; --j) {
+        dp = dp * to + p;
+        p = p * to + c[j];
+      }
+      if (it == 0) {
+        to -= p / dp;
+        continue;
+      }
+      value = p;
+      slope = dp * nn;
     }
-    const dd s = 1.0 - kernel::two_prod(x, x);
-    const dd first = nn * (p0 - p1 * x) / s;
-    const dd second = (2.0 * x * first - nn * (nn + 1) * p1) / s;
-    const dd third = (4.0 * x * second - (nn * (nn + 1) - 2) * first) / s;
-    dd step = -p1 / first;
-    step -= step * step * second / (2.0 * first);
-    const dd node = x + step;
-    const dd derivative = first + step * (second + step * third * 0.5);
-    nodes[i] = node;
-    weights[i] = dd(2.0) / ((1.0 - node * node) * derivative * derivative);
+    x += to / nn;
+    nodes[i] = x;
+    weights[i] = dd(2.0) / ((1.0 - x * x) * slope * slope);
   }
 }
 

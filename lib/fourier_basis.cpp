@@ -62,7 +62,7 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   auto m = static_cast<std::ptrdiff_t>(0.55 * largest * length.hi) + 80;
   m += m % 2;
   std::vector<dd> half_nodes, half_weights;
-  gauss_legendre_half(m, half_nodes, half_weights, threads_);
+  gauss_legendre_half(m, half_nodes, half_weights);
   const std::ptrdiff_t half = m / 2;
   const dd radius = length * 0.5;
   std::vector<dd> shifted(half), root_weight(half);
@@ -91,8 +91,14 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
     fill(shifted, candidates, odd == 1, 0, a, 0);
     for (std::ptrdiff_t j = 0; j < n; ++j)
       for (std::ptrdiff_t i = 0; i < half; ++i) a.set(i, j, a(i, j) * root_weight[i]);
-    factored[odd] =
-        pivoted_qr(std::move(a), options.tolerance, options.max_modes / 2, DdMatrix(half, 0), 1);
+    // Many more nodes than features: the rank is that of the triangle.
+    const bool tall = half > 2 * n;
+    BlockQr compressed;
+    if (tall) compressed = block_qr(a, 1);
+    PivotedQr& f = factored[odd];
+    f = pivoted_qr(tall ? std::move(compressed.r) : std::move(a), options.tolerance,
+                   options.max_modes / 2, 1);
+    if (tall) f.q = multiply(compressed.q, f.q, 1);
     Half& kept = odd == 1 ? odd_ : even_;
     kept.rank = factored[odd].rank;
     kept.r = std::move(factored[odd].r);

@@ -68,8 +68,8 @@ GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const 
     const auto n = static_cast<Size>(field.basis[k]->nodes().size());
     grid.push_back(rhs.sampled ? rhs.axes[k]
                    : c.dimension() == 1
-                       ? make_nodes(Nodes::uniform, c.end(k, 0), c.end(k, 1), n + 7, c.threads)
-                       : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 90, c.threads));
+                       ? make_nodes(Nodes::uniform, c.end(k, 0), c.end(k, 1), n + 7)
+                       : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 90));
   }
   return {field, std::move(grid)};
 }
@@ -130,8 +130,8 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
 std::vector<Points> comparison_grid(const Checked& c) {
   std::vector<Points> grid;
   for (Size k = 0; k < c.dimension(); ++k)
-    grid.push_back(make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1),
-                              c.dimension() == 1 ? 502 : 130, c.threads));
+    grid.push_back(
+        make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), c.dimension() == 1 ? 502 : 130));
   return grid;
 }
 

@@ -52,12 +52,12 @@ la::DdMatrix scale_rows(la::DdMatrix a, const Points& w) {
   return a;
 }
 
-Points make_nodes(Nodes kind, dd lower, dd upper, Size n, int threads) {
+Points make_nodes(Nodes kind, dd lower, dd upper, Size n) {
   Points p;
   const dd centre = (lower + upper) * 0.5, radius = (upper - lower) * 0.5;
   if (kind == Nodes::gauss) {
     Points x, w;
-    la::gauss_legendre_half(n + n % 2, x, w, threads);
+    la::gauss_legendre_half(n + n % 2, x, w);
     for (auto it = x.rbegin(); it != x.rend(); ++it) p.push_back(centre - *it * radius);
     for (const dd& node : x) p.push_back(centre + node * radius);
     return p;

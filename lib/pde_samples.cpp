@@ -185,8 +185,7 @@ la::DdMatrix least_squares_projector(const la::DdMatrix& a, const Points& points
                                      int threads) {
   Points weight = trapezoid(points);
   for (dd& w : weight) w = sqrt(w);
-  const la::PivotedQr f = la::pivoted_qr(scale_rows(a, weight), tolerance, a.cols(),
-                                         la::DdMatrix(a.rows(), 0), threads);
+  const la::PivotedQr f = la::pivoted_qr(scale_rows(a, weight), tolerance, a.cols(), threads);
   const la::DdMatrix y = la::solve_upper(f.r, la::transpose(f.q));
   la::DdMatrix p(a.cols(), a.rows());
   for (Size i = 0; i < f.rank; ++i)

@@ -62,10 +62,10 @@ TEST_CASE("products in double-double agree with MPFR", "[dd_linalg]") {
 TEST_CASE("same bits for any number of threads", "[dd_linalg][threads]") {
   const DdMatrix a = random_matrix(230, 190, 3), b = random_matrix(190, 301, 4);
   const DdMatrix c = multiply(a, b, 1);
-  const PivotedQr f = pivoted_qr(a, 1e-25, 1000, DdMatrix(230, 0), 1);
+  const PivotedQr f = pivoted_qr(a, 1e-25, 1000, 1);
   for (const int threads : {2, 3, 7}) {
     CHECK(multiply(a, b, threads).rounded() == c.rounded());
-    const PivotedQr g = pivoted_qr(a, 1e-25, 1000, DdMatrix(230, 0), threads);
+    const PivotedQr g = pivoted_qr(a, 1e-25, 1000, threads);
     CHECK(g.pivots == f.pivots);
     CHECK(g.q.rounded() == f.q.rounded());
   }
@@ -77,8 +77,7 @@ TEST_CASE("pivoted factorisation reveals the rank", "[dd_linalg]") {
   const DdMatrix noise = random_matrix(40, 25, 7);
   for (std::ptrdiff_t j = 0; j < 25; ++j)
     for (std::ptrdiff_t i = 0; i < 40; ++i) a.set(i, j, a(i, j) + noise(i, j) * 1e-20);
-  const DdMatrix rhs = random_matrix(40, 1, 8);
-  const PivotedQr f = pivoted_qr(a, 1e-15, 25, rhs, 1);
+  const PivotedQr f = pivoted_qr(a, 1e-15, 25, 1);
   REQUIRE(f.rank == 6);
   const DdMatrix gram = multiply_transposed(f.q, f.q, 1);
   for (std::ptrdiff_t i = 0; i < 6; ++i)
@@ -88,17 +87,16 @@ TEST_CASE("pivoted factorisation reveals the rank", "[dd_linalg]") {
   for (std::ptrdiff_t j = 0; j < 6; ++j)
     for (std::ptrdiff_t i = 0; i < 40; ++i)
       CHECK(std::fabs((qr(i, j) - a(i, f.pivots[j])).hi) <= 1e-28);
-  const DdMatrix projected = multiply_transposed(f.q, rhs, 1);
-  for (std::ptrdiff_t i = 0; i < 6; ++i)
-    CHECK(std::fabs((projected(i, 0) - f.qtb(i, 0)).hi) <= 1e-28);
   // R^-1 from both sides.
   const DdMatrix y = random_matrix(6, 2, 9);
   const DdMatrix left = solve_upper(f.r, multiply(f.r, y, 1));
   const DdMatrix right = transpose(solve_right_upper(multiply(transpose(y), f.r, 1), f.r, 1));
+  const DdMatrix down = solve_upper_transposed(f.r, multiply_transposed(f.r, y, 1));
   for (std::ptrdiff_t j = 0; j < 2; ++j)
     for (std::ptrdiff_t i = 0; i < 6; ++i) {
       CHECK(std::fabs((left(i, j) - y(i, j)).hi) <= 1e-27);
       CHECK(std::fabs((right(i, j) - y(i, j)).hi) <= 1e-27);
+      CHECK(std::fabs((down(i, j) - y(i, j)).hi) <= 1e-27);
     }
 }
 
@@ -121,9 +119,9 @@ TEST_CASE("the blocked factorisation is orthonormal to the last digits", "[dd_li
 }
 
 TEST_CASE("Gauss-Legendre rules are exact for polynomials", "[dd_linalg]") {
-  for (const std::ptrdiff_t n : {2, 4, 10, 64, 500, 4000}) {
+  for (const std::ptrdiff_t n : {2, 4, 10, 64, 500, 4000, 20000}) {
     std::vector<dd> x, w;
-    gauss_legendre_half(n, x, w, 2);
+    gauss_legendre_half(n, x, w);
     REQUIRE(static_cast<std::ptrdiff_t>(x.size()) == n / 2);
     for (const std::ptrdiff_t degree : {std::ptrdiff_t{0}, n, 2 * n - 2}) {
       Mp sum = 0;

@@ -431,6 +431,14 @@ TEST_CASE("a frequency beyond the first sampling is not taken for its alias", "[
   CHECK(true_error(p, s) <= limit("gp_pde_1d"));
 }
 
+TEST_CASE("a long axis", "[gp_pde]") {
+  const Problem p =
+      manufactured({"long", {"x"}, {{"0", "50"}}, "u_xx - f", "sin(300*x) + x^2/100", {"DN"}});
+  const Solution s = solve(p);
+  CHECK(s.report.ok());
+  CHECK(true_error(p, s) <= limit("gp_pde_1d"));
+}
+
 TEST_CASE("a resonance is reported", "[gp_pde]") {
   // u'' + pi^2 u = 1 with u = 0 at both ends of [0, 1] has no solution; at 10 pi, with f = x and f
   // = sin(3 pi x), the solution is not unique, though a smooth one fits the data.

@@ -54,20 +54,19 @@ void scale(std::ptrdiff_t n, dd alpha, double* x_hi, double* x_lo);
 /// A^T B
 [[nodiscard]] DdMatrix multiply_transposed(const DdMatrix& a, const DdMatrix& b, int threads);
 
-/// Rank-revealing factorisation A P = Q R by modified Gram-Schmidt with column pivoting, each new
-/// column orthogonalised twice so that Q is orthonormal to working precision.
-/// @source  Golub, Van Loan (2013), Matrix Computations, 5.2.8, 5.4.1; Giraud, Langou (2005)
+/// Rank-revealing factorisation A P = Q R by modified Gram-Schmidt with column pivoting. What it
+/// loses of orthogonality, as the pivots shrink, is restored at the end by matrix products.
+/// @source  Golub, Van Loan (2013), Matrix Computations, 5.2.8, 5.4.1
 struct PivotedQr {
   std::ptrdiff_t rank = 0;
   std::vector<std::ptrdiff_t> pivots;  ///< the first `rank` entries: columns of A chosen, in order
   DdMatrix q;                          ///< m x rank
   DdMatrix r;                          ///< rank x rank, upper triangular: A(:, pivots) = Q R
-  DdMatrix qtb;                        ///< rank x (columns of b): Q^T B
   double smallest_pivot = 0;           ///< last accepted pivot over the first
 };
 /// @param tolerance  stops when the largest remaining column norm is <= tolerance times the first
 [[nodiscard]] PivotedQr pivoted_qr(DdMatrix a, double tolerance, std::ptrdiff_t max_rank,
-                                   DdMatrix b, int threads);
+                                   int threads);
 
 /// A = Q R without pivoting, in panels that are orthogonalised twice against all earlier ones by
 /// matrix products (block Gram-Schmidt): several times faster than pivoted_qr, to which R is handed
@@ -85,10 +84,13 @@ struct BlockQr {
 /// R x = b by back substitution.
 [[nodiscard]] DdMatrix solve_upper(const DdMatrix& r, DdMatrix b);
 
+/// R^T x = b by forward substitution.
+[[nodiscard]] DdMatrix solve_upper_transposed(const DdMatrix& r, DdMatrix b);
+
 /// Gauss-Legendre rule with n (even) points on [-1, 1]: the positive nodes, increasing, and
-/// weights. Newton on the three-term recurrence, in double first, then twice in double-double.
-void gauss_legendre_half(std::ptrdiff_t n, std::vector<dd>& nodes, std::vector<dd>& weights,
-                         int threads);
+/// weights, in O(n): from node to node by the Taylor series that Legendre's equation gives.
+/// @source  Glaser, Liu, Rokhlin (2007), SIAM J. Sci. Comput. 29, 1420-1438, 3.2
+void gauss_legendre_half(std::ptrdiff_t n, std::vector<dd>& nodes, std::vector<dd>& weights);
 
 /// Name of the instruction set the kernels run on here, e.g. "AVX3".
 [[nodiscard]] const char* simd_target();

@@ -71,7 +71,7 @@ class Discretisation {
   std::vector<std::shared_ptr<const la::FourierBasis>> basis;
   [[nodiscard]] const SampleFit& samples() const { return *samples_; }
   double condition = 1;
-  double smallest_eigenvalue = 0;  ///< in modulus (smallest pivot in 1-D)
+  double smallest_eigenvalue = 0;  ///< in modulus (smallest singular value in 1-D)
   bool singular = false;           ///< to working precision
 
  private:

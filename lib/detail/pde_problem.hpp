@@ -32,7 +32,7 @@ inline constexpr double two_pi = 6.283185307179586;
 
 /// n nodes on [lower, upper], increasing, ends included for uniform and chebyshev; n is raised to
 /// an even number for gauss.
-[[nodiscard]] Points make_nodes(Nodes kind, dd lower, dd upper, Size n, int threads);
+[[nodiscard]] Points make_nodes(Nodes kind, dd lower, dd upper, Size n);
 /// Quadrature weights of increasing points by the trapezoidal rule.
 [[nodiscard]] Points trapezoid(const Points& p);
 
