@@ -340,9 +340,10 @@ struct HmObjective::Impl {
   std::array<Lags, 2> lags;
   std::array<std::array<Toeplitz, 3>, 2> matrix;
   std::array<std::array<Vector, 3>, 2> adjoint;  // of the lags
-  Vector alpha1, alpha2, a, u, beta1, beta2;
-  std::vector<Vector> value, slope;  // one a derivative: its values, tau_2 F dF/d(it)
-  Vector f;                          // F at the nodes
+  bool mixed = false;                            // a derivative along both axes
+  Vector alpha1, alpha2, a, u, beta1, beta2;     // K_1^-1 U, U K_2^-1, both (only where mixed)
+  std::vector<Vector> value, slope;              // one a derivative: its values, tau_2 F dF/d(it)
+  Vector f;                                      // F at the nodes
   double equation_gap = 0, boundary_gap = 0;
 
   Impl(const Problem& p, const HmOptions& o);
@@ -484,6 +485,8 @@ HmObjective::Impl::Impl(const Problem& p, const HmOptions& o) : problem(p), opti
     la::require_size(name, "options.start", std::ssize(options.start), size());
     la::require_finite(name, "options.start", std::span<const double>(options.start));
   }
+  for (const Derivative& derivative : equation.derivatives)
+    mixed = mixed || (d == 2 && derivative.orders[0] > 0 && derivative.orders[1] > 0);
   value.resize(equation.derivatives.size());
   slope.resize(equation.derivatives.size());
 
@@ -520,10 +523,10 @@ bool HmObjective::Impl::prepare(const double* p) {
   if (dimension() == 2) {
     alpha2 = u;
     factor[1].solve_right(alpha2.data(), n[0], threads);
-    a = alpha2;
-    factor[0].solve_left(a.data(), n[1], threads);
-  } else {
-    a = alpha1;
+    if (mixed) {
+      a = alpha2;
+      factor[0].solve_left(a.data(), n[1], threads);
+    }
   }
   return true;
 }
@@ -598,8 +601,10 @@ double HmObjective::Impl::evaluate(const double* p, double* gradient) {
   const double weight = options.boundary_weight;
 
   double* const by_u = gradient;
-  std::copy(a.begin(), a.end(), by_u);
-  double loss = 0.5 * dot(u, a);
+  std::fill(by_u, by_u + count, 0.0);
+  // The prior is <K_1^-1 U, U K_2^-1> / 2.
+  const Vector& other = d == 2 ? alpha2 : u;
+  double loss = 0.5 * dot(alpha1, other);
   for (std::size_t k = 0; k < d; ++k)
     loss += 0.5 * static_cast<double>(n[1 - k]) * factor[k].log_determinant();
   loss += 0.5 * (tau2 * equation_gap - static_cast<double>(count) * log_tau2);
@@ -635,11 +640,15 @@ double HmObjective::Impl::evaluate(const double* p, double* gradient) {
   gradient[count] = weight * 0.5 * (tau1 * boundary_gap - nb);
   if (!std::isfinite(loss)) return loss;
 
-  // Adjoints of K^-1 U (beta), of the covariances at the lags, of U.
+  // Adjoints of the covariances at the lags, and beta_1 = K_1^-1 (adjoint of alpha_1), beta_2
+  // alike; the prior gives half of its own to either: with A = K_1^-1 U K_2^-1, A / 2 = K_1^-1
+  // alpha_2 / 2 = alpha_1 K_2^-1 / 2.
   for (std::size_t k = 0; k < d; ++k)
     for (Vector& t : adjoint[k]) t.assign(n[k], 0.0);
-  beta1.assign(count, 0.0);
-  if (d == 2) beta2.assign(count, 0.0);
+  beta1 = other;
+  if (d == 2) beta2 = alpha1;
+  for (Vector* b : {&beta1, &beta2})
+    for (double& v : *b) v *= 0.5;
   Vector beta, half;  // of A, where there are mixed derivatives
   for (std::size_t i = 0; i < slope.size(); ++i) {
     const std::vector<int>& o = equation.derivatives[i].orders;
@@ -670,6 +679,8 @@ double HmObjective::Impl::evaluate(const double* p, double* gradient) {
   }
   factor[0].solve_left(beta1.data(), n[1], threads);
   for (Size j = 0; j < count; ++j) by_u[j] += beta1[j];
+  if (d == 1)
+    for (Size j = 0; j < count; ++j) by_u[j] += 0.5 * alpha1[j];
   if (d == 2) {
     factor[1].solve_right(beta2.data(), n[0], threads);
     for (Size j = 0; j < count; ++j) by_u[j] += beta2[j];
@@ -686,11 +697,9 @@ double HmObjective::Impl::evaluate(const double* p, double* gradient) {
     factor[0].solve_left(beta.data(), n[1], threads);
     for (Size j = 0; j < count; ++j) by_u[j] += beta[j];
   }
-  for (Size j = 0; j < count; ++j) beta1[j] += 0.5 * a[j];
   la::add_diagonal_sums(false, false, n[0], n[1], beta1.data(), alpha1.data(), -1.0, adjoint[0][0],
                         threads);
   if (d == 2) {
-    for (Size j = 0; j < count; ++j) beta2[j] += 0.5 * a[j];
     la::add_diagonal_sums(true, false, n[1], n[0], beta2.data(), alpha2.data(), -1.0, adjoint[1][0],
                           threads);
   }
@@ -715,11 +724,13 @@ HmSolution HmObjective::Impl::solution(const double* p) {
   evaluate_equation();
   HmSolution s;
   s.parameters.assign(p, p + size());
+  s.points = options.points;
   auto impl = std::make_shared<HmSolution::Impl>();
   impl->kernel = options.kernel;
   impl->components = q;
   impl->nodes = nodes;
-  impl->a = a;
+  impl->a = d == 2 ? alpha2 : alpha1;
+  if (d == 2) factor[0].solve_left(impl->a.data(), n[1], threads);
   impl->threads = threads;
   for (std::size_t k = 0; k < d; ++k) {
     const Components c = components(p, k);
@@ -890,6 +901,17 @@ std::vector<double> HmSolution::spectrum(std::ptrdiff_t axis,
     density.push_back(sum);
   }
   return density;
+}
+
+double HmSolution::spectral_width(std::ptrdiff_t axis, std::size_t component) const {
+  la::require(axis >= 0 && axis < std::ssize(axes), "gp_pde::HmSolution::spectral_width", "axis",
+              axis, "an axis of the problem");
+  const Vector& scale = axes[axis].scale;
+  la::require(component < scale.size(), "gp_pde::HmSolution::spectral_width", "component",
+              component, "a component of the axis");
+  // -g''(0): of exp(-e^s d^2), and of Matern-5/2 with rate sqrt(5) e^s.
+  return is_matern(impl->kernel) ? std::sqrt(5.0 / 3) * std::exp(scale[component])
+                                 : std::sqrt(2 * std::exp(scale[component]));
 }
 
 // ---- optimisers -------------------------------------------------------------------------------

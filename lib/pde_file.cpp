@@ -428,6 +428,7 @@ class Reader {
     check_well_posed();
     check_finite();
     check_exact();
+    check_gp_hm();
     check_written();
     return std::move(result_);
   }
@@ -893,14 +894,21 @@ class Reader {
   void read_solver() {
     const auto* table = section("solver");
     if (!table) return;
+    const auto* method = table->get("method");
+    if (method && method->as_string() && method->as_string()->get() == "gp-hm") {
+      read_gp_hm(*table);
+      return;
+    }
+    for (const Entry& entry : entries(*table))
+      if (contains(gp_hm_keys(), entry.name))
+        fail(entry.position, "key " + quote(entry.name) + " is one of method = \"gp-hm\"");
     check_keys(*table, "[solver]",
                {"method", "setup_precision", "tol", "threads", "max_modes", "memory"});
     Options& options = result_.options;
     if (const auto* node = table->get("method")) {
-      if (node->as_string() && node->as_string()->get() == "gp-hm")
-        fail(node->source().begin, "method 'gp-hm' is not solved yet");
       constexpr Method methods[] = {Method::automatic, Method::galerkin, Method::collocation};
-      options.method = methods[word_of(*node, "method", {"auto", "galerkin", "collocation"})];
+      options.method =
+          methods[word_of(*node, "method", {"auto", "galerkin", "collocation", "gp-hm"})];
       const bool line = result_.problem.axes.size() == 1;
       if (options.method == (line ? Method::galerkin : Method::collocation))
         fail(node->source().begin,
@@ -910,24 +918,31 @@ class Reader {
                     "\"galerkin\"");
     }
     if (const auto* node = table->get("setup_precision")) {
-      const std::string_view word = node->as_string() ? node->as_string()->get() : "";
+      const auto* text = node->as_string();
+      const std::string_view word = text ? std::string_view(text->get()) : std::string_view();
       if (word == "double" || word.starts_with("mpfr"))
         fail(node->source().begin,
              "setup_precision " + quote(word) + " is not solved yet; use \"dd\"");
       (void)word_of(*node, "setup_precision", {"dd"});
       options.setup_precision = Precision::dd;
     }
-    if (const auto* node = table->get("tol")) {
+    read_limits(*table);
+    if (const auto* node = table->get("max_modes"))
+      options.max_modes = integer_of(*node, "max_modes", 8, 100000);
+  }
+
+  /// Keys that all methods have.
+  void read_limits(const toml::table& table) {
+    Options& options = result_.options;
+    if (const auto* node = table.get("tol")) {
       options.tolerance = constant_of(*node, "tol").hi;
       if (!(options.tolerance > 0 && options.tolerance < 1))
         fail(node->source().begin,
              "tol = " + number_text(options.tolerance) + ", must be > 0 and < 1");
     }
-    if (const auto* node = table->get("threads"))
+    if (const auto* node = table.get("threads"))
       options.threads = static_cast<int>(integer_of(*node, "threads", 0, 4096));
-    if (const auto* node = table->get("max_modes"))
-      options.max_modes = integer_of(*node, "max_modes", 8, 100000);
-    if (const auto* node = table->get("memory")) {
+    if (const auto* node = table.get("memory")) {
       const double size = constant_of(*node, "memory").hi;
       if (!(size > 0 && size <= 1048576))
         fail(node->source().begin,
@@ -936,7 +951,62 @@ class Reader {
     }
   }
 
+  static const Names& gp_hm_keys() {
+    static const Names keys{"components",    "frequency_range", "optimiser",           "iterations",
+                            "learning_rate", "boundary_weight", "final_learning_rate", "jitter"};
+    return keys;
+  }
+
+  void read_gp_hm(const toml::table& table) {
+    Names known{"method", "tol", "threads", "memory"};
+    known.insert(known.end(), gp_hm_keys().begin(), gp_hm_keys().end());
+    check_keys(table, "[solver] with method = \"gp-hm\"", known);
+    read_limits(table);
+    method_position_ = table.get("method")->source().begin;
+    HmOptions& options = result_.gp_hm.emplace();
+    if (result_.options.tolerance > 0) options.tolerance = result_.options.tolerance;
+    options.threads = result_.options.threads;
+    if (const auto* node = table.get("components"))
+      options.components = static_cast<int>(integer_of(*node, "components", 1, 10000));
+    if (const auto* node = table.get("iterations"))
+      options.iterations = integer_of(*node, "iterations", 0, 1000000000);
+    if (const auto* node = table.get("optimiser"))
+      options.optimiser = word_of(*node, "optimiser", {"adam", "lbfgs"}) == 0 ? HmOptimiser::adam
+                                                                              : HmOptimiser::lbfgs;
+    const auto number = [&](const char* name, double& value, bool zero) {
+      const auto* node = table.get(name);
+      if (!node) return;
+      value = constant_of(*node, name).hi;
+      if (!(zero ? value >= 0 : value > 0))
+        fail(node->source().begin, std::string(name) + " = " + number_text(value) + ", must be " +
+                                       (zero ? ">= 0" : "> 0"));
+    };
+    number("frequency_range", options.frequency_range, true);
+    number("learning_rate", options.learning_rate, false);
+    number("final_learning_rate", options.final_learning_rate, true);
+    number("boundary_weight", options.boundary_weight, false);
+    number("jitter", options.jitter, true);
+  }
+
+  /// Its own checks, with the place of the method; the points that an array of samples has.
+  void check_gp_hm() {
+    if (!result_.gp_hm) return;
+    HmOptions& options = *result_.gp_hm;
+    options.points = result_.options.nodes_per_axis;
+    if (const auto* samples = std::get_if<GridSamples>(&result_.problem.forcing);
+        samples && options.points.empty())
+      for (const auto& axis : samples->axes) options.points.push_back(std::ssize(axis));
+    try {
+      (void)HmObjective(result_.problem, options);
+    } catch (const DomainError& error) {
+      fail(method_position_, error.what());
+    } catch (const ShapeError& error) {
+      fail(method_position_, error.what());
+    }
+  }
+
   void read_grid() {
+    if (result_.gp_hm) result_.options.nodes = Nodes::uniform;
     const auto* table = section("grid");
     if (!table) return;
     check_keys(*table, "[grid]", {"n", "nodes"});
@@ -947,8 +1017,17 @@ class Reader {
       // on each axis the double-double basis with its first two derivatives.
       double points = 1, basis = 0;
       for (const std::ptrdiff_t n : options.nodes_per_axis) {
+        if (result_.gp_hm && n > 8192)
+          fail(node->source().begin,
+               "n = " + std::to_string(n) + ", must be at most 8192 for method 'gp-hm'");
         points *= static_cast<double>(n);
         basis += static_cast<double>(n) * static_cast<double>(std::min(n, options.max_modes)) * 48;
+      }
+      if (result_.gp_hm) {  // factor, two derivatives and a product an axis; about 20 fields
+        basis = 0;
+        for (const std::ptrdiff_t n : options.nodes_per_axis)
+          basis += 32 * static_cast<double>(n) * static_cast<double>(n);
+        points *= 160.0 / 96;
       }
       require_memory(node->source().begin, 96 * points + basis, "[grid] n");
     }
@@ -956,6 +1035,8 @@ class Reader {
       constexpr Nodes kinds[] = {Nodes::gauss, Nodes::chebyshev, Nodes::uniform};
       options.nodes = kinds[word_of(*node, "nodes", {"gauss", "chebyshev", "uniform"})];
       nodes_given_ = true;
+      if (result_.gp_hm && options.nodes != Nodes::uniform)
+        fail(node->source().begin, "method 'gp-hm' has \"uniform\" nodes only");
     }
   }
 
@@ -1049,7 +1130,8 @@ class Reader {
     for (const auto& name : problem.equation.symbols())
       if (detail::derivative_orders(problem.axes, name)) fields.push_back(name);
     if (fields.empty()) fail(source.origin, "the equation has no u");
-    check_linear(source, symbols, fields);
+    linear_ = !result_.gp_hm || detail::is_affine(problem.equation, fields);
+    if (linear_) check_linear(source, symbols, fields);
     for (const auto& name : fields) {  // u_yx is u_xy
       const std::string usual =
           detail::derivative_name(problem.axes, *detail::derivative_orders(problem.axes, name));
@@ -1057,6 +1139,10 @@ class Reader {
         problem.equation = problem.equation.substitute(name, Expression::symbol(usual));
     }
     read_forcings(source);
+    if (!linear_) {
+      linearise();
+      return;
+    }
     try {
       operator_ = detail::extract_linear_operator(problem);
     } catch (const DomainError& error) {
@@ -1064,6 +1150,26 @@ class Reader {
     }
     check_coefficients(source, symbols, fields);
     normal_form();
+  }
+
+  /// A nonlinear equation's derivatives with its slopes in them, which may have u in them.
+  void linearise() {
+    const Problem& problem = result_.problem;
+    for (const auto& name : problem.equation.symbols()) {
+      const auto orders = detail::derivative_orders(problem.axes, name);
+      if (!orders) continue;
+      const Expression slope = problem.equation.derivative(name);
+      if (!slope.is_zero()) operator_.coefficients.emplace(*orders, slope);
+    }
+    if (problem.equation.depends_on(problem.forcing_symbol))
+      result_.right_hand_side = Expression::symbol(problem.forcing_symbol);
+  }
+
+  /// Whether a coefficient can be evaluated without the solution.
+  bool is_known(const Expression& coefficient) const {
+    const auto symbols = coefficient.symbols();
+    return std::all_of(symbols.begin(), symbols.end(),
+                       [&](const auto& name) { return contains(axis_names_, name); });
   }
 
   void normal_form() {
@@ -1128,7 +1234,7 @@ class Reader {
         fail(equation_position_, "the coefficient of " +
                                      detail::derivative_name(result_.problem.axes, orders) +
                                      " is not finite");
-    if (axis_names_.size() == 1) return;
+    if (axis_names_.size() == 1 || result_.gp_hm) return;
     const bool varies = std::any_of(operator_.coefficients.begin(), operator_.coefficients.end(),
                                     [](const auto& entry) { return !entry.second.is_constant(); });
     if (!varies) return;
@@ -1453,6 +1559,16 @@ class Reader {
   void read_kernel() {
     const auto* table = section("kernel");
     if (!table) return;
+    if (result_.gp_hm) {
+      check_keys(*table, "[kernel] with method = \"gp-hm\"", {"type"});
+      if (const auto* node = table->get("type")) {
+        constexpr HmKernel kernels[] = {HmKernel::student_t, HmKernel::gaussian, HmKernel::matern,
+                                        HmKernel::se};
+        result_.gp_hm->kernel =
+            kernels[word_of(*node, "type", {"student-t", "gaussian", "matern", "se"})];
+      }
+      return;
+    }
     check_keys(*table, "[kernel]", {"type", "bands", "refine", "width"});
     Options& options = result_.options;
     if (const auto* node = table->get("type")) {
@@ -1703,7 +1819,9 @@ class Reader {
   void check_type() const {
     const auto value = [&](const std::vector<int>& orders) {
       const auto found = operator_.coefficients.find(orders);
-      return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
+      return found == operator_.coefficients.end() || !found->second.is_constant()
+                 ? 0.0
+                 : found->second.constant().hi;
     };
     if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
       fail(equation_position_,
@@ -1765,7 +1883,7 @@ class Reader {
           *formula, forcing_position_,
           problem.forcing_symbol + (result_.forcing_automatic ? " (made from [exact])" : ""));
     for (const auto& [orders, coefficient] : operator_.coefficients)
-      if (!coefficient.is_constant())
+      if (!coefficient.is_constant() && is_known(coefficient))
         check_variable(coefficient, detail::derivative_name(problem.axes, orders),
                        orders[0] == axis_order(0));
     for (std::size_t i = 0; i < problem.axes.size(); ++i)
@@ -1811,8 +1929,9 @@ class Reader {
       std::vector<Expression> parts{
           with_exact(problem.equation).substitute(problem.forcing_symbol, *formula)};
       for (const auto& [orders, coefficient] : operator_.coefficients)
-        parts.push_back(coefficient * with_exact(Expression::symbol(
-                                          detail::derivative_name(problem.axes, orders))));
+        parts.push_back(
+            (is_known(coefficient) ? coefficient : Expression(1.0)) *
+            with_exact(Expression::symbol(detail::derivative_name(problem.axes, orders))));
       double largest = 0, scale = 0;
       std::vector<double> worst;
       sample(parts, {}, 0, [&](const auto& point, const auto& values) {
@@ -1854,8 +1973,9 @@ class Reader {
   LinearOperator operator_;
   std::vector<std::array<Position, 2>> side_positions_;
   std::vector<std::pair<std::size_t, std::size_t>> sides_to_compare_;  ///< g is not "exact"
-  Position exact_position_, equation_position_, forcing_position_;
+  Position exact_position_, equation_position_, forcing_position_, method_position_;
   bool nodes_given_ = false;
+  bool linear_ = true;
   std::map<std::string, Position, std::less<>> output_positions_;
 };
 
@@ -1869,6 +1989,41 @@ PdeFile parse_pde_file(std::string_view text, std::string_view file_name,
 PdeFile read_pde_file(const std::filesystem::path& path) {
   return parse_pde_file(read_file(path, max_file_size), path.string(), path.parent_path());
 }
+
+namespace {
+
+/// Kernel, grid and solver of method gp-hm.
+template <class Label>
+void describe_gp_hm(std::ostream& out, const Label& label, const HmOptions& options,
+                    std::size_t dimensions) {
+  constexpr std::string_view kernels[] = {"Student-t mixture", "Gaussian mixture", "Matern-5/2",
+                                          "squared exponential"};
+  const bool mixture =
+      options.kernel == HmKernel::student_t || options.kernel == HmKernel::gaussian;
+  label("kernel");
+  out << kernels[static_cast<int>(options.kernel)];
+  if (mixture)
+    out << ", " << options.components << " components, first at 0 to "
+        << number_text(options.frequency_range) << " cycles per unit length";
+  out << ", jitter " << number_text(options.jitter) << '\n';
+  label("grid");
+  for (std::size_t i = 0; i < dimensions; ++i)
+    out << (i ? " x " : "")
+        << (options.points.empty() ? (dimensions == 1 ? 400 : 200) : options.points[i]);
+  out << ", uniform nodes\n";
+  label("solver");
+  out << "method gp-hm, " << options.iterations << " steps of "
+      << (options.optimiser == HmOptimiser::adam ? "Adam" : "L-BFGS");
+  if (options.optimiser == HmOptimiser::adam) {
+    out << " at rate " << number_text(options.learning_rate);
+    if (options.final_learning_rate > 0)
+      out << " falling to " << number_text(options.final_learning_rate);
+  }
+  out << ", conditions weighted by " << number_text(options.boundary_weight) << ", tolerance "
+      << number_text(options.tolerance) << '\n';
+}
+
+}  // namespace
 
 std::string describe(const PdeFile& file) {
   constexpr std::size_t longest = 400;
@@ -1904,7 +2059,10 @@ std::string describe(const PdeFile& file) {
       left += number_text(std::abs(value)) + '*';
     left += name;
   }
-  out << left << " = " << formula(file.right_hand_side) << '\n';
+  if (file.terms.empty())
+    out << escape_text(file.equation_text) << " = 0\n";
+  else
+    out << left << " = " << formula(file.right_hand_side) << '\n';
   if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
     label("forcing");
     out << problem.forcing_symbol << " = ";
@@ -1935,26 +2093,30 @@ std::string describe(const PdeFile& file) {
     label("exact");
     out << "u = " << formula(*problem.exact) << "  (for the error only)\n";
   }
-  label("kernel");
-  out << kernel_text(options.kernel) << ", bands ";
-  if (options.bands.empty()) out << "inferred";
-  for (std::size_t i = 0; i < options.bands.size(); ++i) {
-    out << (i ? "; " : "") << axis_names[i] << ':';
-    for (const Band& band : options.bands[i])
-      out << " [" << number_text(band.lower) << ", " << number_text(band.upper) << "]";
+  if (file.gp_hm) {
+    describe_gp_hm(out, label, *file.gp_hm, problem.axes.size());
+  } else {
+    label("kernel");
+    out << kernel_text(options.kernel) << ", bands ";
+    if (options.bands.empty()) out << "inferred";
+    for (std::size_t i = 0; i < options.bands.size(); ++i) {
+      out << (i ? "; " : "") << axis_names[i] << ':';
+      for (const Band& band : options.bands[i])
+        out << " [" << number_text(band.lower) << ", " << number_text(band.upper) << "]";
+    }
+    out << '\n';
+    label("grid");
+    if (options.nodes_per_axis.empty()) out << "chosen";
+    for (std::size_t i = 0; i < options.nodes_per_axis.size(); ++i)
+      out << (i ? " x " : "") << options.nodes_per_axis[i];
+    out << ", " << nodes_text(options.nodes) << " nodes\n";
+    label("solver");
+    out << method_text(options.method) << ", set-up in "
+        << (options.setup_precision == Precision::dd ? "double-double" : "double") << ", tolerance "
+        << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen") << ", at most "
+        << options.max_modes << " modes a dimension and "
+        << memory_text(static_cast<double>(options.memory_limit)) << " of memory\n";
   }
-  out << '\n';
-  label("grid");
-  if (options.nodes_per_axis.empty()) out << "chosen";
-  for (std::size_t i = 0; i < options.nodes_per_axis.size(); ++i)
-    out << (i ? " x " : "") << options.nodes_per_axis[i];
-  out << ", " << nodes_text(options.nodes) << " nodes\n";
-  label("solver");
-  out << method_text(options.method) << ", set-up in "
-      << (options.setup_precision == Precision::dd ? "double-double" : "double") << ", tolerance "
-      << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen") << ", at most "
-      << options.max_modes << " modes a dimension and "
-      << memory_text(static_cast<double>(options.memory_limit)) << " of memory\n";
   label("output");
   for (std::size_t i = 0; i < file.output.points.size(); ++i)
     out << (i ? " x " : "") << file.output.points[i];

@@ -268,6 +268,46 @@ Json problem_json(const PdeFile& file, std::span<const std::vector<double>> axes
   return json;
 }
 
+Json gp_hm_options(const PdeFile& file) {
+  const HmOptions& options = *file.gp_hm;
+  constexpr std::array<std::string_view, 4> kernels = {"student-t", "gaussian", "matern", "se"};
+  return {{"input", file.file},
+          {"kernel", kernels[static_cast<std::size_t>(options.kernel)]},
+          {"nodes", "uniform"},
+          {"method", "gp-hm"},
+          {"components", options.components},
+          {"frequency_range", options.frequency_range},
+          {"optimiser", options.optimiser == HmOptimiser::adam ? "adam" : "lbfgs"},
+          {"iterations", options.iterations},
+          {"learning_rate", options.learning_rate},
+          {"final_learning_rate", options.final_learning_rate},
+          {"boundary_weight", options.boundary_weight},
+          {"jitter", options.jitter},
+          {"tolerance", options.tolerance},
+          {"threads", options.threads},
+          {"memory_limit", file.options.memory_limit}};
+}
+
+Json gp_hm_json(const HmSolution& solution) {
+  Json json = {{"loss", number(solution.loss)},
+               {"node_residual", number(solution.node_residual)},
+               {"boundary_precision", number(solution.boundary_precision)},
+               {"equation_precision", number(solution.equation_precision)}};
+  json["axes"] = Json::array();
+  for (const HmAxis& axis : solution.axes) {
+    Json components = Json::array();
+    for (std::size_t q = 0; q < axis.weight.size(); ++q)
+      components.push_back({{"weight", number(axis.weight[q])},
+                            {"scale", number(axis.scale[q])},
+                            {"frequency", number(axis.frequency[q])}});
+    json["axes"].push_back(components);
+  }
+  json["losses"] = Json::array();
+  for (const HmLoss& entry : solution.losses)
+    json["losses"].push_back({entry.iteration, number(entry.loss)});
+  return json;
+}
+
 std::ptrdiff_t unknowns_of(const Solution& solution) {
   std::ptrdiff_t unknowns = 1;
   for (const AxisInfo& axis : solution.axes) unknowns *= axis.modes;
@@ -441,6 +481,47 @@ Output evaluate(const PdeFile& file, const Sampler& sample) {
   return output;
 }
 
+Solution summary_of(const HmSolution& solution) {
+  constexpr double two_pi = 2 * std::numbers::pi;
+  Solution s;
+  s.report = solution.report;
+  s.residual = solution.residual;
+  s.residual_scale = solution.residual_scale;
+  s.boundary_residual = solution.boundary_residual;
+  s.timings = solution.timings;
+  for (std::size_t k = 0; k < solution.axes.size(); ++k) {
+    const HmAxis& learnt = solution.axes[k];
+    AxisInfo info;
+    info.nodes = info.modes = solution.points[k];
+    info.features = std::ssize(learnt.weight);
+    const double strongest = *std::max_element(learnt.weight.begin(), learnt.weight.end());
+    // The spectrum between the peaks, and at them however narrow they are.
+    double last = 1;
+    std::vector<double>& frequency = info.spectrum_frequency;
+    for (std::size_t q = 0; q < learnt.weight.size(); ++q) {
+      if (!(learnt.weight[q] >= 1e-3 * strongest)) continue;
+      const double centre = two_pi * std::fabs(learnt.frequency[q]);
+      const double width = solution.spectral_width(static_cast<std::ptrdiff_t>(k), q);
+      if (!std::isfinite(centre) || !std::isfinite(width)) continue;
+      info.bands.push_back({std::max(0.0, centre - width), centre + width});
+      for (const double t : {-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0})
+        if (centre + t * width >= 0) frequency.push_back(centre + t * width);
+      last = std::max(last, centre + 4 * width);
+    }
+    std::sort(info.bands.begin(), info.bands.end(),
+              [](const Band& a, const Band& b) { return a.lower < b.lower; });
+    constexpr int count = 1000;
+    for (int i = 0; i <= count; ++i) frequency.push_back(1.25 * last * i / count);
+    std::sort(frequency.begin(), frequency.end());
+    frequency.erase(std::unique(frequency.begin(), frequency.end()), frequency.end());
+    info.spectrum = solution.spectrum(static_cast<std::ptrdiff_t>(k), frequency);
+    const double largest = *std::max_element(info.spectrum.begin(), info.spectrum.end());
+    for (double& value : info.spectrum) value = largest > 0 ? std::sqrt(value / largest) : 0;
+    s.axes.push_back(std::move(info));
+  }
+  return s;
+}
+
 std::string report_json(const PdeFile& file, const Solution& solution, const Output& output,
                         const Run& run, std::span<const std::string> files) {
   Json json = {{"schema", 1}, {"command", run.command}};
@@ -460,6 +541,7 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
       {"max_modes", options.max_modes},
       {"threads", options.threads},
       {"memory_limit", options.memory_limit}};
+  if (file.gp_hm) json["options"] = gp_hm_options(file);
   json["report"] = {{"status", to_string(solution.report.status)},
                     {"converged", solution.report.ok()},
                     {"iterations", solution.report.iterations},
@@ -497,6 +579,11 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   for (const auto& [phase, seconds] : solution.timings) result["timings"][phase] = number(seconds);
   result["repeats"] = run.repeats;
   result["repeat_solve"] = run.repeat_seconds ? number(*run.repeat_seconds) : Json(nullptr);
+  if (run.gp_hm) {
+    result["gp_hm"] = gp_hm_json(*run.gp_hm);
+    for (const char* unknown : {"condition", "error_estimate", "floor_estimate"})
+      result[unknown] = nullptr;
+  }
   result["warnings"] = file.warnings;
   for (const std::string& warning : solution.warnings)
     if (std::find(file.warnings.begin(), file.warnings.end(), warning) == file.warnings.end())
@@ -526,7 +613,7 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   picture.facts.emplace_back(to_string(report.status));
   if (output.error) {
     picture.facts.push_back("relative L2 error " + short_text(output.error->relative_l2, 3));
-  } else {
+  } else if (!run.gp_hm) {
     // No estimate is better than what rounding the data does.
     picture.facts.push_back(
         "estimated relative L2 error " +
@@ -537,7 +624,8 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   for (const AxisInfo& axis : solution.axes) {
     modes += (modes.empty() ? "" : " × ") + std::to_string(axis.modes);
   }
-  picture.facts.push_back(modes + " modes");
+  picture.facts.push_back(modes + (run.gp_hm ? " points" : " modes"));
+  if (run.gp_hm) picture.facts.push_back(std::to_string(report.iterations) + " steps");
   picture.facts.push_back(seconds_text(run.seconds));
   if (!report.ok()) {
     picture.alarm = "Not converged: " + std::string(to_string(report.status)) + ", residual " +

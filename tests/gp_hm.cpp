@@ -8,6 +8,8 @@
 
 #include "detail/toeplitz.hpp"
 #include "halfulp/error.hpp"
+#include "halfulp/pde_file.hpp"
+#include "halfulp/pde_output.hpp"
 
 using namespace halfulp;
 using gp_pde::HmKernel;
@@ -675,4 +677,130 @@ TEST_CASE("bad problems and options are refused by name", "[gp_hm]") {
   CHECK_THAT(message(p, wave_options()), Contains("forcing.axes.x"));
   p.forcing = gp_pde::GridSamples{{{0, 0.4, 1}}, {1, 2, 3}};
   CHECK_THAT(message(p, with([](auto& o) { o.points = {3}; })), Contains("forcing.axes.x[1]"));
+}
+
+namespace {
+
+const std::string wave_file = R"toml([domain]
+x = [0, 1]
+[equation]
+expr = "u_xx + u*(u^2 - 1) - f"
+[exact]
+u = "sin(20*x)"
+[forcing]
+f = "auto"
+[bc]
+"x-,x+" = { type = "dirichlet", g = "exact" }
+[kernel]
+type = "gaussian"
+[grid]
+n = 50
+[solver]
+method = "gp-hm"
+components = 6
+frequency_range = "10/2"
+iterations = 200
+optimiser = "lbfgs"
+learning_rate = 0.02
+final_learning_rate = 1e-4
+boundary_weight = 100
+jitter = 1e-7
+tol = 1e-3
+threads = 2
+)toml";
+
+std::string changed(const std::string& from, const std::string& to) {
+  std::string text = wave_file;
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+TEST_CASE("method gp-hm in PDE files", "[gp_hm]") {
+  const auto file = gp_pde::parse_pde_file(wave_file);
+  REQUIRE(file.gp_hm);
+  const HmOptions& o = *file.gp_hm;
+  CHECK(o.kernel == HmKernel::gaussian);
+  CHECK(o.points == std::vector<std::ptrdiff_t>{50});
+  CHECK(o.components == 6);
+  CHECK(o.frequency_range == 5);
+  CHECK(o.iterations == 200);
+  CHECK(o.optimiser == gp_pde::HmOptimiser::lbfgs);
+  CHECK(o.learning_rate == 0.02);
+  CHECK(o.final_learning_rate == 1e-4);
+  CHECK(o.boundary_weight == 100);
+  CHECK(o.jitter == 1e-7);
+  CHECK(o.tolerance == 1e-3);
+  CHECK(o.threads == 2);
+  CHECK(gp_pde::describe(file).find("method gp-hm, 200 steps of L-BFGS") != std::string::npos);
+
+  // What is not said is as published.
+  const auto plain = gp_pde::parse_pde_file(R"toml([domain]
+x = [0, 1]
+[equation]
+expr = "u_xx - 1"
+[bc]
+"x-,x+" = { type = "dirichlet" }
+[solver]
+method = "gp-hm"
+)toml");
+  REQUIRE(plain.gp_hm);
+  CHECK(plain.gp_hm->kernel == HmKernel::student_t);
+  CHECK(plain.gp_hm->iterations == 100000);
+  CHECK(plain.gp_hm->learning_rate == 0.01);
+  CHECK(plain.gp_hm->final_learning_rate == 0);
+  CHECK(plain.gp_hm->boundary_weight == 200);
+  CHECK(plain.gp_hm->jitter == 1e-6);
+
+  const auto message = [](const std::string& text) -> std::string {
+    try {
+      static_cast<void>(gp_pde::parse_pde_file(text));
+    } catch (const InputError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  using Catch::Contains;
+  CHECK_THAT(message(changed("method = \"gp-hm\"", "method = \"auto\"")),
+             Contains("is one of method = \"gp-hm\""));
+  CHECK_THAT(message(changed("components = 6", "components = 0")), Contains("components"));
+  CHECK_THAT(message(changed("jitter = 1e-7", "jitter = -1")), Contains("must be >= 0"));
+  CHECK_THAT(message(changed("\"lbfgs\"", "\"newton\"")), Contains("optimiser"));
+  CHECK_THAT(message(changed("n = 50", "n = 50\nnodes = \"gauss\"")),
+             Contains("\"uniform\" nodes only"));
+  CHECK_THAT(message(changed("n = 50", "n = 9000")), Contains("at most 8192"));
+  CHECK_THAT(message(changed("\"gaussian\"", "\"periodic\"")), Contains("student-t"));
+  CHECK_THAT(message(changed("type = \"gaussian\"", "bands = \"auto\"")), Contains("bands"));
+  CHECK_THAT(message(changed("threads = 2", "max_modes = 100")), Contains("max_modes"));
+  std::string periodic = changed("type = \"dirichlet\", g = \"exact\"", "type = \"periodic\"");
+  CHECK_THAT(message(periodic), Contains("gp_pde::solve_gp_hm") && Contains("periodic"));
+}
+
+TEST_CASE("report and picture of gp-hm", "[gp_hm]") {
+  auto file = gp_pde::parse_pde_file(changed("\"lbfgs\"", "\"adam\""));
+  const auto s = gp_pde::solve_gp_hm(file.problem, *file.gp_hm);
+  const auto summary = gp_pde::summary_of(s);
+  REQUIRE(summary.axes.size() == 1);
+  const gp_pde::AxisInfo& axis = summary.axes[0];
+  CHECK(axis.modes == 50);
+  CHECK(axis.features == 6);
+  REQUIRE(!axis.bands.empty());
+  for (const auto& band : axis.bands) CHECK((band.lower >= 0 && band.lower < band.upper));
+  CHECK(std::is_sorted(axis.spectrum_frequency.begin(), axis.spectrum_frequency.end()));
+  CHECK(*std::max_element(axis.spectrum.begin(), axis.spectrum.end()) == 1);
+  gp_pde::Run run;
+  run.gp_hm = &s;
+  const auto sample = gp_pde::sampler_of(s);
+  const auto output = gp_pde::evaluate(file, sample);
+  REQUIRE(output.error);
+  CHECK(output.error->relative_l2 == Approx(relative_error(s, *file.problem.exact)).epsilon(0.1));
+  const std::string report = gp_pde::report_json(file, summary, output, run, {});
+  for (const char* key : {"\"method\": \"gp-hm\"", "\"losses\"", "\"gp_hm\"", "\"frequency\"",
+                          "\"error_estimate\": null"})
+    CHECK(report.find(key) != std::string::npos);
+  const auto picture = gp_pde::picture_of(file, summary, output, sample, run);
+  CHECK(std::find(picture.facts.begin(), picture.facts.end(), "200 steps") != picture.facts.end());
+  CHECK(draw_svg(picture).size() > 1000);
 }

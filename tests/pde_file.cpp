@@ -216,7 +216,7 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
       {good + "[@observations]\n", "observations are not solved yet"},
       {good + "[@initial]\n", "several conditions on a side"},
       {good + "[@coefficients]\n", "coefficients from arrays are not solved yet"},
-      {good + "[solver]\nmethod = @\"gp-hm\"\n", "method 'gp-hm' is not solved yet"},
+      {good + "[solver]\nmethod = \"gp-hm\"\n@max_modes = 100\n", "unknown key 'max_modes'"},
       {good + "[solver]\nsetup_precision = @\"mpfr:200\"\n",
        "setup_precision 'mpfr:200' is not solved yet; use \"dd\""},
       {good + "[solver]\nsetup_precision = @\"double\"\n",

@@ -95,6 +95,10 @@ struct HmSolution {
   [[nodiscard]] std::vector<double> spectrum(std::ptrdiff_t axis,
                                              std::span<const double> frequencies) const;
 
+  /// Standard deviation of a component's spectrum, angular frequency (for a Student-t: with nu =
+  /// 5).
+  [[nodiscard]] double spectral_width(std::ptrdiff_t axis, std::size_t component) const;
+
   /// residual: `residual` or `boundary_residual`, the larger. converged: within the tolerance.
   /// Otherwise max_iterations; not_positive_definite or not_finite if a step could not be
   /// evaluated, the iterate before it being the result.
@@ -108,6 +112,7 @@ struct HmSolution {
   double node_residual = 0;      ///< RMS of F at the nodes, over residual_scale
   double boundary_residual = 0;  ///< RMS of the conditions' residual over that of their data, or u
   double boundary_precision = 1, equation_precision = 1;  ///< tau_1, tau_2
+  std::vector<std::ptrdiff_t> points;                     ///< nodes, per axis
   std::vector<HmAxis> axes;
   std::vector<double> parameters;  ///< all of them, in HmObjective's order
   std::vector<HmLoss> losses;      ///< in order; the last entry is this iterate

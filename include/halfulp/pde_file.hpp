@@ -2,11 +2,13 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "halfulp/gp_hm.hpp"
 #include "halfulp/gp_pde.hpp"
 
 /// A PDE as a file: TOML text in, a checked Problem with its options out.
@@ -40,9 +42,13 @@ struct PdeFile {
   std::string file;  ///< its name, as messages show it
   Problem problem;   ///< problem.name: the file's name without folder and .toml
   Options options;
+  /// [solver] method = "gp-hm": for solve_gp_hm. Of `options` then only threads and memory_limit
+  /// count, and the equation need not be linear.
+  std::optional<HmOptions> gp_hm;
   OutputOptions output;
   std::string equation_text;  ///< as written
-  /// Normal form: derivatives with their coefficients, highest order first; their sum is ...
+  /// Normal form: derivatives with their coefficients, highest order first; their sum is ... (no
+  /// terms where the equation is not linear)
   std::vector<std::pair<std::string, Expression>> terms;
   Expression right_hand_side;      ///< ... this, in the axes' names and problem.forcing_symbol
   bool forcing_automatic = false;  ///< problem.forcing was made from problem.exact

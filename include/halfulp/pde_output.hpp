@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "halfulp/gp_hm.hpp"
 #include "halfulp/gp_pde.hpp"
 #include "halfulp/pde_file.hpp"
 #include "halfulp/picture.hpp"
@@ -37,6 +38,18 @@ using Sampler = std::function<std::vector<double>(std::span<const std::vector<do
     return solution.on_grid(axes, orders);
   };
 }
+
+/// The same of a solution by GP-HM.
+[[nodiscard]] inline Sampler sampler_of(const HmSolution& solution) {
+  return [&solution](std::span<const std::vector<double>> axes, std::span<const int> orders) {
+    return solution.on_grid(axes, orders);
+  };
+}
+
+/// What reports and pictures need of a solution by GP-HM: its numbers, nodes and learnt spectra (as
+/// bands, the strong components with their widths). It has no fields: those are sampled from
+/// `solution`.
+[[nodiscard]] Solution summary_of(const HmSolution& solution);
 
 /// Size of a quantity on a grid. L2 norms are root mean squares over the points, all with the same
 /// weight. NaN as soon as one value is.
@@ -84,6 +97,7 @@ struct Run {
   double seconds = 0;                    ///< of set-up and solve together
   int repeats = 0;                       ///< solves with the set-up kept
   std::optional<double> repeat_seconds;  ///< their median
+  const HmSolution* gp_hm = nullptr;     ///< what method gp-hm learnt, where it was used
   std::string date;                      ///< empty: left out, so that reports can be compared
 };
 
