@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   app.footer(
       "Samples:\n"
       "  halfulp info\n"
+      "  halfulp bessel log-i --points points.csv --out values.csv\n"
       "  halfulp pde check solvers/inputs/u1.toml\n"
       "  halfulp pde solve solvers/inputs/u1.toml --out out/u1\n"
       "Exit codes: 0 done, 2 bad usage or input, 3 did not converge (output is written), 4 no "
@@ -62,6 +63,7 @@ int main(int argc, char** argv) {
       "device, 1 anything else.");
   const Common common{app};
   Exit exit = Exit::done;
+  add_bessel(app, common, exit);
   add_gp_pde(app, common, exit);
   add_info(app, common, exit);
   try {

@@ -2,13 +2,16 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "../validation/oracle/bessel_arb.hpp"
 #include "../validation/oracle/bessel_mpfr.hpp"
 #include "../validation/oracle/bessel_points.hpp"
 #include "budget.hpp"
+#include "halfulp/error.hpp"
 #include "halfulp/text.hpp"
 
 using bessel_arb::Function;
@@ -264,4 +267,60 @@ TEST_CASE("float is the rounded double", "[bessel]") {
     for (const float v : {0.0F, 0.3F, 7.5F, 1023.0F})
       CHECK(halfulp::log_bessel_k(v, x) == static_cast<float>(halfulp::log_bessel_k(
                                                static_cast<double>(v), static_cast<double>(x))));
+}
+
+TEST_CASE("batches: the scalar functions, for any number of threads", "[bessel]") {
+  bessel_points::Random random(21);
+  for (const std::size_t n : {0, 1, 31, 1000, 10003}) {
+    std::vector<double> v(n), x(n), one(n), more(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto p = sample(i % 3 == 0   ? Region::box
+                            : i % 3 == 1 ? Region::small
+                                         : Region::large_order,
+                            random);
+      v[i] = i % 97 == 5 ? no_number : p.v;
+      x[i] = i % 89 == 7 ? 0 : p.x;
+    }
+    for (const auto f : {halfulp::BesselFunction::log_i, halfulp::BesselFunction::log_k,
+                         halfulp::BesselFunction::log_k_scaled, halfulp::BesselFunction::i_ratio}) {
+      halfulp::bessel(f, v, x, one, {.threads = 1});
+      for (const int threads : {2, 3, 7}) {
+        halfulp::bessel(f, v, x, more, {.threads = threads});
+        CHECK(std::memcmp(one.data(), more.data(), n * sizeof(double)) == 0);
+      }
+      double worst = 0;  // against the scalar function, in ulps
+      for (std::size_t i = 0; i < n; ++i) {
+        const double y = halfulp::bessel(f, v[i], x[i]);
+        if (std::isnan(y) || std::isinf(y)) {
+          CHECK(std::memcmp(&y, &one[i], sizeof y) == 0);
+          continue;
+        }
+        worst = std::fmax(
+            worst, std::fabs(one[i] - y) / (std::nextafter(std::fabs(y), inf) - std::fabs(y)));
+      }
+      CHECK(worst <= 1);
+    }
+  }
+}
+
+TEST_CASE("batches: one order for all, and wrong sizes", "[bessel]") {
+  const std::vector<double> v = {2.5}, x = {1, 2, 3};
+  std::vector<double> out(3);
+  using halfulp::BesselFunction;
+  halfulp::bessel(BesselFunction::log_i, v, x, out);
+  for (std::size_t i = 0; i < 3; ++i)
+    CHECK(out[i] == Approx(halfulp::log_bessel_i(2.5, x[i])).epsilon(3e-16));
+  halfulp::bessel(BesselFunction::log_i, x, v, out);
+  CHECK(out[2] == Approx(halfulp::log_bessel_i(3, 2.5)).epsilon(3e-16));
+  std::vector<double> longer(4);
+  CHECK_THROWS_WITH(halfulp::bessel(BesselFunction::log_i, v, x, longer),
+                    "halfulp::bessel: x.size() = 3, must be 4");
+  CHECK_THROWS_AS(halfulp::bessel(BesselFunction::log_i, x, longer, out), halfulp::ShapeError);
+  CHECK_THROWS_AS(halfulp::bessel(BesselFunction::log_i, v, x, out, {.threads = -1}),
+                  halfulp::DomainError);
+  const std::vector<float> vf = {0.5F}, xf = {1.5F, 1e30F};
+  std::vector<float> outf(2);
+  halfulp::bessel(BesselFunction::log_k, vf, xf, outf);
+  CHECK(outf[0] == halfulp::log_bessel_k(0.5F, 1.5F));
+  CHECK(outf[1] == halfulp::log_bessel_k(0.5F, 1e30F));
 }

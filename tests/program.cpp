@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -142,4 +143,42 @@ TEST_CASE("no device is exit code 4, an unwritable result 2, a closed output 1",
     const int status = std::system(command.c_str());
     CHECK(WEXITSTATUS(status) == 1);
   }
+}
+
+TEST_CASE("bessel evaluates a table of points", "[program]") {
+  const Folder folder;
+  const std::string points = (folder.path / "points.csv").string();
+  std::ofstream(points) << "x,v\n1,0.5\n0x1p-1,2\n0,0\nnan,1\n2,-1\n";
+  const Run text = run(folder, "bessel log-k --points '" + points + "'");
+  CHECK(text.code == 0);
+  CHECK(text.out.starts_with("v,x,value\n0.5,1,-0.774208647"));
+  CHECK(text.out.ends_with("\n0,0,inf\n1,nan,nan\n-1,2,nan\n"));
+  for (const char* name :
+       {"log-i", "log-k", "ratio-i", "ratio-k", "log-i-dx", "log-k-dx", "log-i-dv", "log-k-dv"}) {
+    INFO(name);
+    const auto object = nlohmann::json::parse(
+        run(folder, std::string("bessel --json ") + name + " --points '" + points + "'").out);
+    CHECK(object["command"] == "bessel");
+    CHECK(object["options"]["function"] == name);
+    CHECK(object["result"]["value"].size() == 5);
+    CHECK(object["result"]["value"][0].is_number());
+    CHECK(object["result"]["value"][3] == "nan");
+  }
+  const std::string out = (folder.path / "values.csv").string();
+  const Run file =
+      run(folder, "bessel log-i --float --points '" + points + "' --hex --out '" + out + "'");
+  CHECK(file.code == 0);
+  CHECK(file.out.empty());
+  CHECK(std::filesystem::exists(out));
+  std::ofstream(points) << "v,x\n1e7,3\n";
+  const Run fast = run(folder, "bessel log-i --mode fast --points '" + points + "'");
+  CHECK(fast.code == 0);
+  CHECK(fast.err.starts_with("halfulp: warning: bessel: "));
+  CHECK(fast.out.starts_with("v,x,value\n1e+07,3,-"));
+  CHECK(run(folder, "bessel log-i --mode fast --quiet --points '" + points + "'").err.empty());
+  CHECK(run(folder, "bessel log-j --points '" + points + "'").code == 2);
+  CHECK(run(folder, "bessel log-i --points '" + points + "' --device cuda").code == 4);
+  CHECK(run(folder, "bessel log-i --points nothing.csv").code == 2);
+  std::ofstream(points) << "v,y\n1e7,3\n";
+  CHECK(run(folder, "bessel log-i --points '" + points + "'").code == 2);
 }

@@ -92,4 +92,42 @@ struct BesselRatio {
 [[nodiscard]] double log_bessel_i_dv(double v, double x);
 [[nodiscard]] double log_bessel_k_dv(double v, double x);
 
+/// The functions by name, for batches.
+enum class BesselFunction {
+  log_i,
+  log_k,
+  log_i_scaled,
+  log_k_scaled,
+  i_ratio,
+  i_ratio_complement,
+  i_ratio_derivative,
+  k_ratio,
+  k_ratio_complement,
+  k_ratio_derivative,
+  log_i_dx,
+  log_k_dx,
+  log_i_dv,
+  log_k_dv,
+};
+
+struct BesselOptions {
+  BesselMode mode = BesselMode::accurate;
+  int threads = 0;  ///< 0: OpenMP's default
+};
+
+/// f(v, x), as the function of that name.
+[[nodiscard]] double bessel(BesselFunction f, double v, double x,
+                            BesselMode mode = BesselMode::accurate);
+
+/// out[i] = f(v[i], x[i]); a single v or a single x stands for all. Bad elements give NaN in their
+/// place. The same bits for any number of threads and any order of the points; instruction sets
+/// differ within the budgets. `out` may be `v` or `x`, but must not overlap them otherwise.
+/// @throws    ShapeError if a size is neither 1 nor out.size()
+/// @accuracy  the budgets of the scalar functions; logarithms in fast mode `bessel_log_fast`
+/// @cost      logarithms: docs/bessel.md has nanoseconds an element; O(n) and a few pages of memory
+void bessel(BesselFunction f, std::span<const double> v, std::span<const double> x,
+            std::span<double> out, const BesselOptions& options = {});
+void bessel(BesselFunction f, std::span<const float> v, std::span<const float> x,
+            std::span<float> out, const BesselOptions& options = {});
+
 }  // namespace halfulp
