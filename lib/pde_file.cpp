@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "detail/linear_operator.hpp"
+#include "detail/pde_problem.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/file.hpp"
 #include "halfulp/npy.hpp"
@@ -766,7 +767,9 @@ class Reader {
     }
     for (const char* name : {"domain", "equation"})
       if (!root_.contains(name))
-        throw InputError(result_.file, 0, 0, std::string("the table [") + name + "] is missing");
+        throw InputError(result_.file, static_cast<int>(lines_.size()),
+                         static_cast<int>(lines_.back().size()) + 1,
+                         std::string("the table [") + name + "] is missing", lines_.back());
   }
 
   /// Names of axes, parameters and forcings share one space with those of formulas.
@@ -941,7 +944,7 @@ class Reader {
              "tol = " + number_text(options.tolerance) + ", must be > 0 and < 1");
     }
     if (const auto* node = table.get("threads"))
-      options.threads = static_cast<int>(integer_of(*node, "threads", 0, 4096));
+      options.threads = static_cast<int>(integer_of(*node, "threads", 0, 1024));
     if (const auto* node = table.get("memory")) {
       const double size = constant_of(*node, "memory").hi;
       if (!(size > 0 && size <= 1048576))
@@ -1536,7 +1539,8 @@ class Reader {
 
   // -- kernel and output --
 
-  std::vector<Band> bands_of(const toml::node& node) const {
+  /// @param  length  the longest interval that they are for
+  std::vector<Band> bands_of(const toml::node& node, double length) const {
     const auto* array = node.as_array();
     if (!array) fail_type(node, "bands", "an array of [lower, upper]");
     if (array->empty()) fail(node.source().begin, "bands is empty; \"auto\" infers them");
@@ -1551,6 +1555,9 @@ class Reader {
         fail(element.source().begin, "band [" + number_text(band.lower) + ", " +
                                          number_text(band.upper) +
                                          "], must have 0 <= lower < upper");
+      require_memory(element.source().begin,
+                     detail::band_bytes(band, length, result_.options.max_modes),
+                     "frequency " + number_text(band.upper));
       bands.push_back(band);
     }
     return bands;
@@ -1596,15 +1603,20 @@ class Reader {
            "a width of the bands is not solved yet; give each band as [lower, upper]");
     const auto* node = table->get("bands");
     if (!node) return;
+    const auto length = [&](std::size_t i) {
+      return (result_.problem.axes[i].upper - result_.problem.axes[i].lower).hi;
+    };
     if (const auto* per_axis = node->as_table()) {
       check_keys(*per_axis, "bands", axis_names_);
       for (const auto& name : axis_names_) {
         const auto* bands = per_axis->get(name);
         if (!bands) fail(node->source().begin, "bands has no entry for dimension " + name);
-        options.bands.push_back(bands_of(*bands));
+        options.bands.push_back(bands_of(*bands, length(options.bands.size())));
       }
     } else if (node->is_array()) {
-      options.bands.assign(axis_names_.size(), bands_of(*node));
+      double longest = 0;
+      for (std::size_t i = 0; i < axis_names_.size(); ++i) longest = std::max(longest, length(i));
+      options.bands.assign(axis_names_.size(), bands_of(*node, longest));
     } else {
       (void)word_of(*node, "bands", {"auto"});
     }

@@ -377,6 +377,24 @@ std::string seconds_text(double seconds) {
 
 }  // namespace
 
+Sampler sampler_of(const Solution& solution) {
+  return [&solution](std::span<const std::vector<double>> axes, std::span<const int> orders) {
+    constexpr std::size_t most = 16384;
+    if (axes.empty() || axes[0].size() <= most) return solution.on_grid(axes, orders);
+    std::vector<std::vector<double>> part(axes.begin(), axes.end());
+    std::vector<double> values;
+    values.reserve(size_of(axes));
+    for (auto first = axes[0].begin(); first != axes[0].end();) {
+      const auto last = first + std::min<std::ptrdiff_t>(most, axes[0].end() - first);
+      part[0].assign(first, last);
+      const std::vector<double> here = solution.on_grid(part, orders);
+      values.insert(values.end(), here.begin(), here.end());
+      first = last;
+    }
+    return values;
+  };
+}
+
 void check_output(const PdeFile& file) {
   const Problem& problem = file.problem;
   detail::require_size("check_output", "points", std::ssize(file.output.points),

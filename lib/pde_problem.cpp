@@ -9,6 +9,7 @@
 
 #include "halfulp/error.hpp"
 #include "halfulp/kernel/dd_math.hpp"
+#include "halfulp/text.hpp"
 
 namespace halfulp::gp_pde::detail {
 
@@ -76,6 +77,10 @@ Points trapezoid(const Points& p) {
   for (Size i = 0; n > 1 && i < n; ++i)
     w[i] = (p[std::min(i + 1, n - 1)] - p[std::max<Size>(i - 1, 0)]) * 0.5;
   return w;
+}
+
+double band_bytes(const Band& band, double length, Size max_modes) {
+  return 16 * static_cast<double>(std::min<Size>(max_modes, 640)) * 0.55 * band.upper * length;
 }
 
 namespace {
@@ -233,7 +238,18 @@ Checked check(Problem problem, Options options) {
     refuse("options.nodes_per_axis",
            "nodes that need " + std::to_string(static_cast<long long>(bytes / (1 << 20))) + " MiB",
            "within options.memory_limit");
-  if (options.threads < 0) refuse("options.threads", std::to_string(options.threads), ">= 0");
+  for (std::size_t k = 0; k < options.bands.size(); ++k)
+    for (const Band& band : options.bands[k]) {
+      const std::string text = "[" + number_text(band.lower) + ", " + number_text(band.upper) + "]";
+      if (!(band.lower >= 0 && band.lower <= band.upper && std::isfinite(band.upper)))
+        refuse("options.bands[" + std::to_string(k) + "]", text, "finite with 0 <= lower <= upper");
+      if (!(band_bytes(band, (problem.axes[k].upper - problem.axes[k].lower).hi,
+                       options.max_modes) <= static_cast<double>(options.memory_limit)))
+        refuse("options.bands[" + std::to_string(k) + "]", text,
+               "of frequencies whose modes fit into options.memory_limit");
+    }
+  if (options.threads < 0 || options.threads > 1024)
+    refuse("options.threads", std::to_string(options.threads), "in 0 ... 1024");
   c.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   c.problem = std::move(problem);
   c.options = std::move(options);

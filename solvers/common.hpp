@@ -33,7 +33,7 @@ struct Common {
         ->check(CLI::IsMember({"cpu", "cuda"}))
         ->capture_default_str();
     app.add_option("--threads", threads, "threads to use; 0: as many as OpenMP starts")
-        ->check(CLI::Range(0, 4096))
+        ->check(CLI::Range(0, 1024))
         ->capture_default_str();
     app.add_option("--seed", seed, "seed of random numbers")
         ->check(CLI::NonNegativeNumber)

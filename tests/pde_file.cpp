@@ -104,9 +104,10 @@ TEST_CASE("text that is not TOML is refused where it stops being TOML", "[pde_fi
 
 TEST_CASE("tables and keys that are unknown, missing or of the wrong type", "[pde_file]") {
   check({
-      {"", "[domain] is missing"},
-      {poisson + sides, "[domain] is missing"},
-      {domain + sides, "[equation] is missing"},
+      {"@", "[domain] is missing"},
+      {"# nothing@", "[domain] is missing"},
+      {poisson + sides + "@", "[domain] is missing"},
+      {domain + sides + "@", "[equation] is missing"},
       {good + "[@ouput]\npoints = 3\n", "unknown table 'ouput', did you mean 'output'?"},
       {"@title = \"x\"\n" + good, "unknown table 'title'"},
       {"@domain = 3\n" + poisson, "[domain] must be a table, found an integer"},
@@ -387,6 +388,10 @@ TEST_CASE("sizes are checked before any work", "[pde_file]") {
       {good + "[kernel]\nbands = [[0, 5], @[9, 3]]\n", "band [9, 3], must have 0 <= lower < upper"},
       {good + "[kernel]\nbands = [@[-1, 3]]\n", "must have 0 <= lower < upper"},
       {good + "[kernel]\nbands = @\"manual\"\n", "bands = 'manual', must be one of auto"},
+      {good + "[kernel]\nbands = [[0, 9], @[0, 1e300]]\n", "frequency 1e+300 would need"},
+      {good2 + "[kernel]\nbands = { y = [@[0, 1e9]], x = [[0, 1]] }\n",
+       "frequency 1e+09 would need"},
+      {good + "[solver]\nthreads = @1025\n", "threads = 1025, must be an integer from 0 to 1024"},
       {good2 + "[kernel]\nbands = @{ x = [[0, 9]] }\n", "bands has no entry for dimension y"},
       {good2 + "[kernel]\nbands = { x = [[0, 9]], @z = [[0, 9]] }\n", "unknown key 'z' in bands"},
       {good + "[output]\nfields = [@\"error\"]\n", "field 'error' needs [exact] u"},

@@ -652,3 +652,32 @@ TEST_CASE("VTI in one and three dimensions", "[pde_output]") {
   CHECK_THROWS_AS(pde::vti_text(std::vector<Values>{{0, 1}}, std::vector<pde::Field>{{"c", cube}}),
                   halfulp::ShapeError);
 }
+
+TEST_CASE("many points are evaluated in parts with the same bits", "[pde_output]") {
+  const auto file = pde::parse_pde_file(
+      "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx + u - f\"\n[forcing]\nf = \"sin(40*x)\"\n"
+      "[bc]\n\"x-,x+\" = { type = \"dirichlet\" }\n");
+  const auto solution = pde::solve(file.problem, file.options);
+  std::vector<std::vector<double>> axes(1);
+  for (int i = 0; i < 40000; ++i) axes[0].push_back(i / 39999.0);
+  for (const int order : {0, 2}) {
+    const std::vector<int> orders{order};
+    CHECK(pde::sampler_of(solution)(axes, orders) == solution.on_grid(axes, orders));
+  }
+}
+
+TEST_CASE("bands and threads beyond reason are refused", "[pde_output]") {
+  auto file = pde::parse_pde_file(
+      "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx - 1\"\n"
+      "[bc]\n\"x-,x+\" = { type = \"dirichlet\" }\n");
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const pde::Band band : {pde::Band{0, 1e300}, pde::Band{0, inf}, pde::Band{-1, 3},
+                               pde::Band{5, 3}, pde::Band{std::nan(""), 3}, pde::Band{0, 1e8}}) {
+    pde::Options options;
+    options.bands = {{band}};
+    CHECK_THROWS_AS(pde::Solver(file.problem, options), halfulp::DomainError);
+  }
+  pde::Options options;
+  options.threads = 1025;
+  CHECK_THROWS_AS(pde::Solver(file.problem, options), halfulp::DomainError);
+}

@@ -32,12 +32,9 @@ namespace halfulp::gp_pde {
 using Sampler = std::function<std::vector<double>(std::span<const std::vector<double>> axes,
                                                   std::span<const int> orders)>;
 
-/// The sampler of a solution; it must not outlive the solution.
-[[nodiscard]] inline Sampler sampler_of(const Solution& solution) {
-  return [&solution](std::span<const std::vector<double>> axes, std::span<const int> orders) {
-    return solution.on_grid(axes, orders);
-  };
-}
+/// The sampler of a solution; it must not outlive the solution. Many points are evaluated in parts,
+/// with the same bits: all of the modes at all of the points would take much memory.
+[[nodiscard]] Sampler sampler_of(const Solution& solution);
 
 /// The same of a solution by GP-HM.
 [[nodiscard]] inline Sampler sampler_of(const HmSolution& solution) {

@@ -36,6 +36,10 @@ inline constexpr double two_pi = 6.283185307179586;
 /// Quadrature weights of increasing points by the trapezoidal rule.
 [[nodiscard]] Points trapezoid(const Points& p);
 
+/// Bytes of the modes of a band on an interval: a double-double for each mode at each node of the
+/// rule that integrates products of them, 0.55 nodes a radian.
+[[nodiscard]] double band_bytes(const Band& band, double length, Size max_modes);
+
 // ---- the problem ----
 
 struct AxisOperator {
