@@ -685,6 +685,8 @@ OutputFolder::OutputFolder(const fs::path& folder) {
   if (!folder_.has_filename() && folder_.has_relative_path()) folder_ = folder_.parent_path();
   std::error_code error;
   const fs::file_status status = fs::status(folder_, error);
+  if (error && status.type() != fs::file_type::not_found)  // a name that is too long, say
+    throw IoError(folder_.string(), "cannot be written: " + error.message());
   exists_ = fs::exists(status);
   if (exists_ && !fs::is_directory(status)) throw IoError(folder_.string(), "is not a folder");
 

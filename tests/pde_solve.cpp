@@ -193,6 +193,7 @@ TEST_CASE("output that cannot be written is found before the solve", "[pde_solve
     CHECK(result.err.find("halfulp: error: ") == 0);
   }
   CHECK(run(folder, "pde solve " + input + " --out /proc/none/here").code == 2);
+  CHECK(run(folder, "pde solve " + input + to(folder, std::string(300, 'y'))).code == 2);
   CHECK(names_in(folder.path) == std::vector<std::string>{"file", "stderr", "stdout", "wave.toml"});
 }
 
