@@ -991,16 +991,21 @@ class Reader {
     number("jitter", options.jitter, true);
   }
 
-  /// Its own checks, with the place of the method; the points that an array of samples has.
+  /// The method's own checks, with its place; the points that an array of samples has.
   void check_gp_hm() {
     if (!result_.gp_hm) return;
     HmOptions& options = *result_.gp_hm;
     options.points = result_.options.nodes_per_axis;
-    if (const auto* samples = std::get_if<GridSamples>(&result_.problem.forcing);
-        samples && options.points.empty())
-      for (const auto& axis : samples->axes) options.points.push_back(std::ssize(axis));
+    HmOptions coarse = options;  // a few points are enough to be refused
+    if (const auto* samples = std::get_if<GridSamples>(&result_.problem.forcing)) {
+      if (options.points.empty())
+        for (const auto& axis : samples->axes) options.points.push_back(std::ssize(axis));
+      coarse.points = options.points;
+    } else {
+      coarse.points.assign(axis_names_.size(), 9);
+    }
     try {
-      (void)HmObjective(result_.problem, options);
+      (void)HmObjective(result_.problem, coarse);
     } catch (const DomainError& error) {
       fail(method_position_, error.what());
     } catch (const ShapeError& error) {
