@@ -4,9 +4,7 @@
 #include <limits>
 
 #include "detail/bessel_digits.hpp"
-#include "detail/require.hpp"
 #include "halfulp/kernel/bessel.hpp"
-#include "halfulp/threads.hpp"
 
 namespace halfulp {
 namespace {
@@ -175,35 +173,6 @@ double bessel(BesselFunction f, double v, double x, BesselMode mode) {
       return log_bessel_k_dv(v, x);
   }
   return nan;
-}
-
-namespace {
-
-constexpr std::ptrdiff_t block = 4096;
-
-template <class T>
-void batch(BesselFunction f, std::span<const T> v, std::span<const T> x, std::span<T> out,
-           const BesselOptions& options) {
-  const std::ptrdiff_t n = std::ssize(out);
-  if (v.size() != 1) detail::require_size("bessel", "v", std::ssize(v), n);
-  if (x.size() != 1) detail::require_size("bessel", "x", std::ssize(x), n);
-  const std::size_t v_step = v.size() != 1, x_step = x.size() != 1;
-  parallel_blocks(n, block, options.threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      out[i] = static_cast<T>(bessel(f, static_cast<double>(v[i * v_step]),
-                                     static_cast<double>(x[i * x_step]), options.mode));
-  });
-}
-
-}  // namespace
-
-void bessel(BesselFunction f, std::span<const double> v, std::span<const double> x,
-            std::span<double> out, const BesselOptions& options) {
-  batch(f, v, x, out, options);
-}
-void bessel(BesselFunction f, std::span<const float> v, std::span<const float> x,
-            std::span<float> out, const BesselOptions& options) {
-  batch(f, v, x, out, options);
 }
 
 }  // namespace halfulp

@@ -1,5 +1,7 @@
 #include "halfulp/bessel.hpp"
 
+#include <hwy/targets.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -323,4 +325,44 @@ TEST_CASE("batches: one order for all, and wrong sizes", "[bessel]") {
   halfulp::bessel(BesselFunction::log_k, vf, xf, outf);
   CHECK(outf[0] == halfulp::log_bessel_k(0.5F, 1.5F));
   CHECK(outf[1] == halfulp::log_bessel_k(0.5F, 1e30F));
+}
+
+TEST_CASE("batches are within the budgets on every instruction set", "[bessel]") {
+  const auto supported = hwy::SupportedTargets();
+  // everything that is here, then one set after the other taken away from the top
+  for (auto targets = supported; targets != 0; targets &= targets - 1) {
+    hwy::SetSupportedTargetsForTest(targets);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    bessel_points::Random random(17);
+    constexpr std::size_t n = 20000;
+    std::vector<double> v(n), x(n), accurate(n), fast(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto p = sample(i % 4 == 0   ? Region::seams
+                            : i % 4 == 1 ? Region::transition
+                                         : Region::small,
+                            random);
+      v[i] = p.v;
+      x[i] = p.x;
+    }
+    using halfulp::BesselFunction;
+    for (const auto f : {BesselFunction::log_i, BesselFunction::log_k, BesselFunction::log_i_scaled,
+                         BesselFunction::log_k_scaled}) {
+      halfulp::bessel(f, v, x, accurate);
+      halfulp::bessel(f, v, x, fast, {.mode = BesselMode::fast});
+      double worst = 0, worst_mixed = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        // the nearest double but for 0.01 ulp
+        const double y = i % 8 < 4 ? halfulp::bessel(f, v[i], x[i]) : accurate[i];
+        worst = std::fmax(
+            worst, std::fabs(accurate[i] - y) / (std::nextafter(std::fabs(y), inf) - std::fabs(y)));
+        worst_mixed =
+            std::fmax(worst_mixed, std::fabs(fast[i] - y) / std::fmax(1, std::fabs(y)) * 0x1p53);
+      }
+      INFO("targets " << targets << ", function " << static_cast<int>(f));
+      CHECK(worst <= 1);  // the neighbour: the error is below one, since the nearer is below half
+      CHECK(worst_mixed <= limit("bessel_log_fast"));
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }

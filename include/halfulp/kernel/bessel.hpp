@@ -125,7 +125,7 @@ HALFULP_HD BesselSums<T> bessel_sums(int terms, T t2, T inverse_w) {
 }
 
 /// Terms after which the rest of the sum is below 2^-57, for w >= 36.
-HALFULP_HD inline int bessel_terms(double w) {
+HALFULP_HD constexpr int bessel_terms(double w) {
   if (w > 304)
     return w > 1.11e4 ? (w > 2.2e5 ? (w > 9.5e7 ? 1 : 2) : 3) : w > 1985 ? 4 : w > 654 ? 5 : 6;
   if (w > 83.5) return w > 174.5 ? 7 : w > 115.1 ? 8 : 9;

@@ -1,0 +1,227 @@
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "detail/bessel_cells.hpp"
+#include "detail/bessel_simd.hpp"
+#include "detail/require.hpp"
+#include "halfulp/bessel.hpp"
+#include "halfulp/kernel/bessel.hpp"
+#include "halfulp/threads.hpp"
+
+namespace halfulp {
+namespace {
+
+constexpr std::ptrdiff_t block_size = 8192;
+constexpr std::ptrdiff_t most_lanes = 32;
+
+// A bin is one polynomial: a cell (row in w, column in t or u) or a number of terms.
+constexpr int columns = 11;
+constexpr int series_bins = detail::bessel_cell_rows * columns;
+constexpr int scalar_bin = series_bins + 16;
+constexpr int bins = scalar_bin + 1;
+constexpr int fine_rows = 12;          // of the second kind, where the first column is cut
+constexpr double least_square = 0.25;  // w from 1/2
+constexpr double most_square = 1600;   // to 40 in cells
+
+bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; }
+
+/// floor(3/2 log2(w^2)) + 3: rows grow by 2^(1/3) in w.
+int cell_row(double square) {
+  const auto bits = std::bit_cast<std::uint64_t>(square);
+  const int e = static_cast<int>(bits >> 52) - 1021;  // >= 0, even with the exponent of w^2
+  const double m = std::bit_cast<double>((bits & 0xfffffffffffffULL) | 0x3ff0000000000000ULL);
+  const int half = e / 2, odd = e % 2;
+  return 3 * half + odd +
+         static_cast<int>(m >= (odd != 0 ? 0x1.428a2f98d728bp+0 : 0x1.965fea53d6e3dp+0));
+}
+
+/// Terms by the exponent of w^2.
+constexpr std::array<std::uint8_t, 128> series_terms = [] {
+  std::array<std::uint8_t, 128> all{};
+  double w = 1;  // 2^(e/2), rounded down
+  for (int e = 0; e < 128; ++e, w *= 0x1.6a09e667f3bccp+0)
+    all[e] = static_cast<std::uint8_t>(kernel::bessel_terms(w < 39.9 ? 39.9 : w * (1 - 0x1p-40)));
+  return all;
+}();
+
+int cell_bin(double v, double x, double square, bool second) {
+  if (!(square >= least_square)) return scalar_bin;
+  const int row = cell_row(square);
+  const double a = second ? x * x : v * v;
+  int sixths = 0;
+  for (int j = 1; j < 6; ++j) sixths += static_cast<int>(36 * a >= j * j * square);
+  if (!second) return row * columns + sixths;
+  if (sixths > 0) return row * columns + 5 + sixths;
+  if (row >= fine_rows) return row * columns;
+  int halvings = 5;
+  for (double b = 144 * a; b < square && halvings > 0; b *= 4) --halvings;
+  return halvings == 0 ? scalar_bin : row * columns + halvings;
+}
+
+inline int bin_of(double v, double x, bool second) {
+  if (!((v >= 0) & (v <= detail::bessel_simd_most_v) & (x >= detail::bessel_simd_least_x) &
+        (x <= detail::bessel_simd_most_x)))
+    return scalar_bin;
+  const double square = v * v + x * x;
+  if (square >= most_square)
+    return series_bins + series_terms[(std::bit_cast<std::uint64_t>(square) >> 52) - 1023];
+  return cell_bin(v, x, square, second);
+}
+
+struct Cell {
+  const double* coefficients;
+  double a0, a1, b0, b1;
+};
+
+Cell cell_of(int bin, bool second) {
+  const int row = bin / columns, column = bin % columns;
+  Cell cell{};
+  cell.b0 = detail::bessel_cell_inverse_w[row + 1];
+  cell.b1 = detail::bessel_cell_inverse_w[row];
+  constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
+                              0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
+                              1};
+  int index = 0;
+  if (!second) {
+    cell.a0 = sixth[column];
+    cell.a1 = sixth[column + 1];
+    index = 6 * row + column;
+  } else if (column > 5) {
+    cell.a0 = sixth[column - 5];
+    cell.a1 = sixth[column - 4];
+    index = row < fine_rows ? 10 * row + column - 1
+                            : 10 * fine_rows + 6 * (row - fine_rows) + column - 5;
+  } else if (column == 0) {
+    cell.a1 = sixth[1];
+    index = 10 * fine_rows + 6 * (row - fine_rows);
+  } else {
+    cell.a0 = std::ldexp(sixth[1], column - 6);
+    cell.a1 = std::ldexp(sixth[1], column - 5);
+    index = 10 * row + column - 1;
+  }
+  cell.coefficients = (second ? detail::bessel_cells_k : detail::bessel_cells_i) +
+                      static_cast<std::ptrdiff_t>(index) * detail::bessel_cell_size;
+  return cell;
+}
+
+/// For each bin itself, or scalar_bin for the cells next to u = 0, where K is not smooth in u.
+const std::array<std::uint16_t, bins>& good_bins(bool second) {
+  static const auto all = [] {
+    std::array<std::array<std::uint16_t, bins>, 2> good{};
+    for (const bool k : {false, true})
+      for (int b = 0; b < bins; ++b) {
+        const bool cell =
+            b < series_bins && (k ? b % columns != 0 || b / columns >= fine_rows : b % columns < 6);
+        const bool bad =
+            cell && !(cell_of(b, k).coefficients[detail::bessel_cell_size - 1] < 0x1p-54);
+        good[k ? 1 : 0][b] = static_cast<std::uint16_t>(bad ? scalar_bin : b);
+      }
+    return good;
+  }();
+  return all[second ? 1 : 0];
+}
+
+/// Working arrays of one thread.
+struct Workspace {
+  std::vector<double> memory = std::vector<double>(7 * (block_size + most_lanes));
+  std::vector<std::uint16_t> bin = std::vector<std::uint16_t>(block_size);
+  std::vector<std::uint32_t> place = std::vector<std::uint32_t>(block_size);
+  double* array(int i) { return memory.data() + i * (block_size + most_lanes); }
+};
+
+template <class T>
+void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_step, const T* x,
+               std::size_t x_step, T* out, BesselMode mode) {
+  const bool second = f == BesselFunction::log_k || f == BesselFunction::log_k_scaled;
+  const bool scaled = f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled;
+  const auto& good = good_bins(second);
+  static thread_local Workspace work;
+  std::uint16_t* const bin = work.bin.data();
+  std::uint32_t* const place = work.place.data();
+  double* const vs = work.array(0);
+  double* const xs = work.array(1);
+  double* const values = work.array(2);
+  const detail::BesselBlock block{
+      vs, xs, work.array(3), work.array(4), work.array(5), work.array(6), values};
+  std::array<std::int32_t, bins + 1> start{};
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    bin[k] = good[bin_of(static_cast<double>(v[k * v_step]), static_cast<double>(x[k * x_step]),
+                         second)];
+    ++start[bin[k] + 1];
+  }
+  for (int b = 0; b < bins; ++b) start[b + 1] += start[b];
+  std::array<std::int32_t, bins> next;
+  std::copy_n(start.begin(), bins, next.begin());
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    const std::int32_t to = next[bin[k]]++;
+    place[k] = static_cast<std::uint32_t>(to);
+    vs[to] = static_cast<double>(v[k * v_step]);
+    xs[to] = static_cast<double>(x[k * x_step]);
+  }
+  const std::ptrdiff_t vector_end = start[scalar_bin];
+  // the last vector may reach behind: give it numbers
+  for (std::ptrdiff_t i = n; i < n + most_lanes; ++i) vs[i] = xs[i] = 1;
+  if (vector_end > 0) detail::bessel_heads(vector_end, block, second, scaled);
+  for (int b = 0; b < scalar_bin; ++b) {
+    const std::ptrdiff_t begin = start[b], end = start[b + 1];
+    if (begin == end) continue;
+    double bound = 0x1p-57;
+    if (b >= series_bins) {
+      detail::bessel_add_series(begin, end, block, second, b - series_bins);
+    } else {
+      const Cell cell = cell_of(b, second);
+      detail::bessel_add_cell(begin, end, block, cell.coefficients, cell.a0, cell.a1, cell.b0,
+                              cell.b1);
+      bound = cell.coefficients[detail::bessel_cell_size - 1];
+    }
+    if (mode == BesselMode::fast) continue;
+    for (std::ptrdiff_t i = begin; i < end; ++i) {
+      // left out, rounding of the sum, of the leading terms
+      const double size = std::fabs(values[i]), inverse_w = block.inverse_w[i];
+      const double error = bound + 0x1p-54 * inverse_w + 0x1p-71 * (1 / inverse_w + size);
+      if (!(error <= 0x1p-55 * size)) values[i] = bessel(f, vs[i], xs[i], mode);
+    }
+  }
+  for (std::ptrdiff_t i = vector_end; i < n; ++i) values[i] = bessel(f, vs[i], xs[i], mode);
+  for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<T>(values[place[i]]);
+}
+
+template <class T>
+void batch(BesselFunction f, std::span<const T> v, std::span<const T> x, std::span<T> out,
+           const BesselOptions& options) {
+  const std::ptrdiff_t n = std::ssize(out);
+  if (v.size() != 1) detail::require_size("bessel", "v", std::ssize(v), n);
+  if (x.size() != 1) detail::require_size("bessel", "x", std::ssize(x), n);
+  const std::size_t v_step = v.size() != 1, x_step = x.size() != 1;
+  parallel_blocks(n, block_size, options.threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const auto at = static_cast<std::size_t>(begin);
+    if (is_logarithm(f)) {
+      // float is rounded once more, and exactly where the logarithm vanishes: accurate is needed
+      const BesselMode mode = std::is_same_v<T, float> ? BesselMode::accurate : options.mode;
+      log_block(f, end - begin, v.data() + at * v_step, v_step, x.data() + at * x_step, x_step,
+                out.data() + at, mode);
+      return;
+    }
+    for (auto i = at; i < static_cast<std::size_t>(end); ++i)
+      out[i] = static_cast<T>(bessel(f, static_cast<double>(v[i * v_step]),
+                                     static_cast<double>(x[i * x_step]), options.mode));
+  });
+}
+
+}  // namespace
+
+void bessel(BesselFunction f, std::span<const double> v, std::span<const double> x,
+            std::span<double> out, const BesselOptions& options) {
+  batch(f, v, x, out, options);
+}
+void bessel(BesselFunction f, std::span<const float> v, std::span<const float> x,
+            std::span<float> out, const BesselOptions& options) {
+  batch(f, v, x, out, options);
+}
+
+}  // namespace halfulp
