@@ -60,8 +60,8 @@ struct Side {
   Expression g;
 };
 
-/// A function known by samples on a tensor grid; axes[i] increasing, of any spacing, from one end of
-/// the domain to the other; values in C order.
+/// A function known by samples on a tensor grid; axes[i] increasing, of any spacing, from one end
+/// of the domain to the other; values in C order.
 struct GridSamples {
   std::vector<std::vector<double>> axes;
   std::vector<double> values;
