@@ -74,17 +74,24 @@ GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const 
   return {field, std::move(grid)};
 }
 
-Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
-                const GridEvaluator& evaluator) {
-  const Size d = c.dimension();
-  const std::vector<int> zero(d, 0);
+// The equation less its forcing at the points of an evaluator; `largest_term` takes the root mean
+// square of its largest term.
+la::DdMatrix left_side(const Checked& c, const Field& field, const GridEvaluator& evaluator,
+                       double& largest_term) {
   const std::vector<Points>& grid = evaluator.grid();
-  Quality q;
-  const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
-  q.scale = rms(f);
-  for (const double value : f.rounded()) q.largest = std::max(q.largest, std::fabs(value));
-  la::DdMatrix residual = add_scaled(la::DdMatrix(f.rows(), f.cols()), -1.0, f);
-  const double u_size = rms(evaluator.values(field, zero));
+  la::DdMatrix sum;
+  if (c.newton) {
+    const PointwiseEquation equation(c, true);
+    std::vector<la::DdMatrix> fields;
+    for (const auto& order : equation.orders()) fields.push_back(evaluator.values(field, order));
+    sum = equation.value(grid, fields, c.threads);
+    const auto slope = equation.partial(grid, fields, c.threads);
+    for (std::size_t k = 0; k < fields.size(); ++k) {  // terms of the equation's derivative
+      for (std::size_t i = 0; i < slope[k].size(); ++i) fields[k].hi(0)[i] *= slope[k][i];
+      largest_term = std::max(largest_term, rms(fields[k]));
+    }
+    return sum;
+  }
   for (const auto& [order, value] : c.op.coefficients) {
     la::DdMatrix term = evaluator.values(field, order);
     if (value.is_constant()) {
@@ -94,9 +101,23 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
       for (Size j = 0; j < term.cols(); ++j)
         for (Size i = 0; i < term.rows(); ++i) term.set(i, j, term(i, j) * v(i, j));
     }
-    q.scale = std::max(q.scale, rms(term));
-    residual = add_scaled(std::move(residual), 1.0, term);
+    largest_term = std::max(largest_term, rms(term));
+    sum = sum.rows() == 0 ? std::move(term) : add_scaled(std::move(sum), 1.0, term);
   }
+  return sum;
+}
+
+Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
+                const GridEvaluator& evaluator) {
+  const Size d = c.dimension();
+  const std::vector<int> zero(d, 0);
+  const std::vector<Points>& grid = evaluator.grid();
+  Quality q;
+  const la::DdMatrix f = rhs.sampled ? rhs.on_samples() : rhs.on(grid);
+  q.scale = rms(f);
+  for (const double value : f.rounded()) q.largest = std::max(q.largest, std::fabs(value));
+  const double u_size = rms(evaluator.values(field, zero));
+  const la::DdMatrix residual = add_scaled(left_side(c, field, evaluator, q.scale), -1.0, f);
   q.residual = relative(rms(residual), q.scale);
   q.boundary = 0;
   for (Size k = 0; k < d; ++k)
@@ -189,8 +210,8 @@ struct Solver::Impl {
   };
 
   [[nodiscard]] Field solve_on(const Discretisation& d, const RightHandSide& rhs,
-                               Timings& timings) const {
-    Field field = d.solve(checked, rhs, timings);
+                               const Field* start, Timings& timings) const {
+    Field field = d.solve(checked, rhs, start, timings);
     fix_mean(checked, field);
     return field;
   }
@@ -204,9 +225,9 @@ struct Solver::Impl {
 
   [[nodiscard]] Candidate attempt(const std::vector<std::vector<Band>>& bands,
                                   const RightHandSide& rhs, const Discretisation::Choice& choice,
-                                  Timings& timings) const {
+                                  const Field* start, Timings& timings) const {
     Candidate candidate{Discretisation(checked, bands, choice, timings), {}, {}, {}};
-    candidate.field = solve_on(candidate.disc, rhs, timings);
+    candidate.field = solve_on(candidate.disc, rhs, start, timings);
     return candidate;
   }
 
@@ -227,6 +248,29 @@ struct Solver::Impl {
     for (const Band& b : la::merge_bands(std::move(bands), 24 * bin))
       sum += (b.upper - b.lower) / bin + (b.lower > 0 ? 28 : 20);
     return 2 * sum;
+  }
+
+  // Bands of the residual: what the equation makes of the solution's frequencies (sums of them,
+  // where it is nonlinear) and the modes do not have.
+  [[nodiscard]] std::vector<Band> residual_bands(const RightHandSide& rhs, const Candidate& of,
+                                                 Size k) const {
+    const Checked& c = checked;
+    const Size d = c.dimension();
+    Size n = 512;
+    while (n < 4 * static_cast<Size>(of.field.basis[k]->nodes().size()) && n < 8192) n *= 2;
+    std::vector<Points> grid(d);
+    for (Size i = 0; i < n; ++i)
+      grid[k].push_back(c.end(k, 0) +
+                        c.length(k) * (dd(static_cast<double>(i)) / static_cast<double>(n)));
+    for (Size i = 0; d == 2 && i < 8; ++i) {
+      const double t = 0.5 + 0.6180339887498949 * static_cast<double>(i + 1);
+      grid[1 - k].push_back(c.end(1 - k, 0) + c.length(1 - k) * (t - std::floor(t)));
+    }
+    double scale = of.quality.scale;
+    la::DdMatrix lines = left_side(c, of.field, GridEvaluator(of.field, grid), scale);
+    lines = add_scaled(std::move(lines), -1.0, of.disc.data_on(c, rhs, grid));
+    if (k == 1) lines = la::transpose(lines);
+    return bands_of_lines(c, lines, k, 1e-14 * scale);
   }
 
   // What to try next when the residual says that the bands do not suffice: first those of solutions
@@ -276,7 +320,11 @@ struct Solver::Impl {
       if (!c.options.bands.empty())
         bands[k] = c.options.bands[k];
       else if (!given)
-        bands[k] = spectra[k].bands;
+        // What a nonlinear equation makes of the solution's frequencies is in its forcing as well,
+        // and need not be in the solution: begin with what stands out, the residual tells the rest.
+        bands[k] = c.newton && !c.newton->linear
+                       ? la::find_bands(spectra[k].amplitude, 1e-3, spectra[k].bin)
+                       : spectra[k].bands;
     }
     watch.lap("spectrum");
     // Two fits of the samples, one a discretisation: their distance counts as an error too.
@@ -305,14 +353,14 @@ struct Solver::Impl {
       reachable = false;
     }
     report_progress(c, 0.2, "solving");
-    Candidate best = attempt(bands, rhs, {12, most, samples[0]}, timings);
+    Candidate best = attempt(bands, rhs, {12, most, samples[0]}, nullptr, timings);
     measure_candidate(best, rhs, timings);
     // A second discretisation: its distance is the error estimate.
     report_progress(c, 0.5, "estimating the error");
     {
       // Where the modes do not suffice, fewer of them tell how far it is.
-      Candidate check =
-          attempt(bands, rhs, {15, reachable ? most : most * 3 / 4, samples[1]}, timings);
+      Candidate check = attempt(bands, rhs, {15, reachable ? most : most * 3 / 4, samples[1]},
+                                best.field.converged ? &best.field : nullptr, timings);
       error_estimate = difference(c, best.field, check.field);
       if (!good(best.quality)) {
         measure_candidate(check, rhs, timings);
@@ -324,9 +372,20 @@ struct Solver::Impl {
     for (int round = 0; round < 4 && !good(best.quality) && !given && reachable; ++round) {
       report_progress(c, 0.6 + 0.1 * round, "widening the bands");
       const auto last = bands;
-      bands = wider(bands, round, static_cast<double>(most));
+      if (c.newton && round < 3) {
+        for (Size k = 0; k < d; ++k) {
+          const auto more = residual_bands(rhs, best, k);
+          bands[k].insert(bands[k].end(), more.begin(), more.end());
+          bands[k] = la::merge_bands(std::move(bands[k]), 2 * two_pi / c.length(k).hi);
+          if (modes_of(bands[k], k) > static_cast<double>(most))
+            bands[k] = {{0, (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi}};
+        }
+      } else {
+        bands = wider(bands, round, static_cast<double>(most));
+      }
       if (same(last, bands)) continue;
-      Candidate next = attempt(bands, rhs, {15, most, samples[1]}, timings);
+      Candidate next = attempt(bands, rhs, {15, most, samples[1]},
+                               best.field.converged ? &best.field : nullptr, timings);
       measure_candidate(next, rhs, timings);
       error_estimate = difference(c, best.field, next.field);
       if (next.quality.worst() < best.quality.worst()) best = std::move(next);
@@ -352,7 +411,7 @@ struct Solver::Impl {
     s.residual = quality.residual;
     s.residual_scale = quality.scale;
     s.boundary_residual = quality.boundary;
-    s.condition = disc.condition;
+    s.condition = field.condition;
     s.timings = std::move(timings);
 
     // Rounding of the result and, for samples, their noise: what the fit leaves over, through the
@@ -371,28 +430,29 @@ struct Solver::Impl {
       const double noise =
           quality.scale * std::max(eps / 4, quality.residual / std::sqrt(std::max(0.05, freedom)));
       const double response =
-          disc.smallest_eigenvalue * rms(field.values(comparison_grid(c), zero));
+          field.smallest_eigenvalue * rms(field.values(comparison_grid(c), zero));
       if (response > 0) s.floor_estimate += 3 * noise / (response * std::sqrt(count));
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
     s.error_estimate = 4 * error_estimate + s.floor_estimate;
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
     // counts as well, through the smallest eigenvalue.
-    if (!good(quality) || !data_resolved() || disc.singular) {
+    if (!good(quality) || !data_resolved() || field.singular || !field.converged) {
       const std::vector<int> zero(d, 0);
       const double size = rms(field.values(comparison_grid(c), zero));
       const double response =
           relative(std::max(quality.residual * quality.scale, sample_error * quality.largest),
-                   disc.smallest_eigenvalue * size);
+                   field.smallest_eigenvalue * size);
       s.error_estimate = std::max({s.error_estimate, quality.boundary, response});
-      if (disc.singular || !(s.error_estimate <= 1))
+      if (field.singular || !field.converged || !(s.error_estimate <= 1))
         s.error_estimate = std::max(1.0, s.error_estimate);
     }
-    s.report.iterations = 1;
+    s.newton_steps = field.newton_steps;
+    s.report.iterations = std::max(1, field.newton_steps);
     s.report.tolerance = tolerance();
     s.report.residual = std::max(quality.worst(), error_estimate);
     s.report.status = !std::isfinite(s.report.residual) ? Status::not_finite
-                      : !good(quality) || !data_resolved() || disc.singular ||
+                      : !good(quality) || !data_resolved() || field.singular || !field.converged ||
                               !(s.error_estimate <= 1e4 * tolerance())
                           ? Status::stagnated
                           : Status::converged;
@@ -400,11 +460,13 @@ struct Solver::Impl {
       s.warnings.push_back(
           "the forcing or boundary data are not resolved by their sampling: a jump, a kink, or "
           "samples too coarse for their highest frequency");
-    if (disc.singular)
+    if (!field.converged)
+      s.warnings.push_back("Newton's method did not converge: start it nearer, by a guess");
+    if (field.singular)
       s.warnings.push_back(
           "the operator is singular to working precision (a resonance, or conditions that do not "
           "determine u)");
-    else if (disc.condition > 1e12)
+    else if (field.condition > 1e12)
       s.warnings.push_back("the operator is nearly singular: errors of the data are much enlarged");
     if (c.singular)
       s.warnings.push_back(
@@ -444,7 +506,7 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
   if (!impl_->planned) {
     field = impl_->plan(rhs, quality, timings);
   } else {
-    field = impl_->solve_on(impl_->disc, rhs, timings);
+    field = impl_->solve_on(impl_->disc, rhs, nullptr, timings);
     Stopwatch watch(timings);
     if (rhs.sampled) impl_->evaluator = residual_points(impl_->checked, rhs, field);
     quality = measure(impl_->checked, rhs, field, impl_->evaluator);

@@ -120,6 +120,18 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
   return result;
 }
 
+std::vector<Band> bands_of_lines(const Checked& c, const la::DdMatrix& lines, Size k,
+                                 double threshold) {
+  const double bin = two_pi / c.length(k).hi;
+  std::vector<Band> bands;
+  for (Size l = 0; l < lines.cols(); ++l) {
+    const std::span<const double> line(lines.hi(l), static_cast<std::size_t>(lines.rows()));
+    const auto found = la::find_bands(la::windowed_spectrum(line), threshold, bin);
+    bands.insert(bands.end(), found.begin(), found.end());
+  }
+  return la::merge_bands(std::move(bands), 2 * bin);
+}
+
 std::vector<Band> symbol_bands(const Checked& c, Size k, std::span<const Band> other_bands) {
   std::vector<Band> bands;
   const double length = c.length(k).hi;

@@ -905,9 +905,14 @@ class Reader {
     for (const Entry& entry : entries(*table))
       if (contains(gp_hm_keys(), entry.name))
         fail(entry.position, "key " + quote(entry.name) + " is one of method = \"gp-hm\"");
-    check_keys(*table, "[solver]",
-               {"method", "setup_precision", "tol", "threads", "max_modes", "memory"});
+    check_keys(
+        *table, "[solver]",
+        {"method", "setup_precision", "tol", "threads", "max_modes", "memory", "guess", "newton"});
     Options& options = result_.options;
+    if (const auto* node = table->get("guess"))
+      options.guess = expression_of(*node, "guess", axis_names_);
+    if (const auto* node = table->get("newton"))
+      options.max_newton = static_cast<int>(integer_of(*node, "newton", 1, 1000));
     if (const auto* node = table->get("method")) {
       constexpr Method methods[] = {Method::automatic, Method::galerkin, Method::collocation};
       options.method =
@@ -1138,8 +1143,6 @@ class Reader {
     for (const auto& name : problem.equation.symbols())
       if (detail::derivative_orders(problem.axes, name)) fields.push_back(name);
     if (fields.empty()) fail(source.origin, "the equation has no u");
-    linear_ = !result_.gp_hm || detail::is_affine(problem.equation, fields);
-    if (linear_) check_linear(source, symbols, fields);
     for (const auto& name : fields) {  // u_yx is u_xy
       const std::string usual =
           detail::derivative_name(problem.axes, *detail::derivative_orders(problem.axes, name));
@@ -1147,42 +1150,23 @@ class Reader {
         problem.equation = problem.equation.substitute(name, Expression::symbol(usual));
     }
     read_forcings(source);
-    if (!linear_) {
-      linearise();
-      return;
-    }
     try {
-      operator_ = detail::extract_linear_operator(problem);
+      equation_ = detail::extract_equation(problem);
+      operator_ = detail::reference_operator(problem, equation_,
+                                             result_.options.guess.value_or(Expression(0.0)));
     } catch (const DomainError& error) {
       fail(equation_position_, error.what());
     }
-    check_coefficients(source, symbols, fields);
+    check_coefficients();
     normal_form();
   }
 
-  /// A nonlinear equation's derivatives with its slopes in them, which may have u in them.
-  void linearise() {
-    const Problem& problem = result_.problem;
-    for (const auto& name : problem.equation.symbols()) {
-      const auto orders = detail::derivative_orders(problem.axes, name);
-      if (!orders) continue;
-      const Expression slope = problem.equation.derivative(name);
-      if (!slope.is_zero()) operator_.coefficients.emplace(*orders, slope);
-    }
-    if (problem.equation.depends_on(problem.forcing_symbol))
-      result_.right_hand_side = Expression::symbol(problem.forcing_symbol);
-  }
-
-  /// Whether a coefficient can be evaluated without the solution.
-  bool is_known(const Expression& coefficient) const {
-    const auto symbols = coefficient.symbols();
-    return std::all_of(symbols.begin(), symbols.end(),
-                       [&](const auto& name) { return contains(axis_names_, name); });
-  }
-
   void normal_form() {
-    std::vector<std::pair<std::vector<int>, Expression>> terms(operator_.coefficients.begin(),
-                                                               operator_.coefficients.end());
+    std::vector<std::pair<std::vector<int>, Expression>> terms;
+    result_.linear = equation_.linear;
+    result_.left = equation_.left;
+    for (std::size_t k = 0; k < equation_.names.size(); ++k)
+      if (equation_.linear) terms.emplace_back(equation_.orders[k], equation_.partial[k]);
     const auto total = [](const std::vector<int>& orders) {
       int sum = 0;
       for (const int order : orders) sum += order;
@@ -1224,38 +1208,12 @@ class Reader {
            (text.size() <= 60 ? "" : "...");
   }
 
-  void check_linear(const SourceText& source, const Names& symbols, const Names& fields) const {
-    if (detail::is_affine(result_.problem.equation, fields)) return;
-    const std::string rule = " is not linear in u; nonlinear equations are not solved yet";
-    for_each_term(source, symbols,
-                  [&](const Expression& term, std::string_view text, std::size_t offset) {
-                    if (!detail::is_affine(term, fields))
-                      fail(origin_at(source, offset), "the term " + term_text(text) + rule);
-                  });
-    fail(source.origin, "the equation" + rule);
-  }
-
-  void check_coefficients(const SourceText& source, const Names& symbols,
-                          const Names& fields) const {
+  void check_coefficients() const {
     for (const auto& [orders, coefficient] : operator_.coefficients)
       if (coefficient.is_constant() && !is_finite(coefficient.constant()))
         fail(equation_position_, "the coefficient of " +
                                      detail::derivative_name(result_.problem.axes, orders) +
                                      " is not finite");
-    if (axis_names_.size() == 1 || result_.gp_hm) return;
-    const bool varies = std::any_of(operator_.coefficients.begin(), operator_.coefficients.end(),
-                                    [](const auto& entry) { return !entry.second.is_constant(); });
-    if (!varies) return;
-    for_each_term(source, symbols,
-                  [&](const Expression& term, std::string_view text, std::size_t offset) {
-                    for (const auto& name : fields)
-                      if (!term.derivative(name).is_constant())
-                        fail(origin_at(source, offset),
-                             "the term " + term_text(text) +
-                                 " has a variable coefficient; in two dimensions these are not "
-                                 "solved yet");
-                  });
-    fail(equation_position_, "variable coefficients are not solved yet in two dimensions");
   }
 
   /// Formulas are folded into the equation; one forcing at most stays a symbol: the array, else the
@@ -1709,8 +1667,7 @@ class Reader {
 
   int axis_order(std::size_t axis) const {
     int highest = 0;
-    for (const auto& [orders, coefficient] : operator_.coefficients)
-      highest = std::max(highest, orders[axis]);
+    for (const auto& orders : equation_.orders) highest = std::max(highest, orders[axis]);
     return highest;
   }
 
@@ -1727,7 +1684,7 @@ class Reader {
     const Position bc =
         section_position("bc").line != 0 ? section_position("bc") : section_position("equation");
     bool derivative = false;
-    for (const auto& [orders, coefficient] : operator_.coefficients)
+    for (const auto& orders : equation_.orders)
       for (const int order : orders) derivative = derivative || order > 0;
     if (!derivative)
       fail(equation_position_, "the equation has no derivative of u: there is nothing to solve");
@@ -1786,7 +1743,7 @@ class Reader {
   /// Says so where constants solve the homogeneous problem.
   void check_unique() {
     const Problem& problem = result_.problem;
-    if (operator_.coefficients.contains(std::vector<int>(problem.axes.size(), 0))) return;
+    if (contains(equation_.names, "u")) return;
     for (const auto& sides : problem.sides)
       for (const Side& side : sides)
         if (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a != 0) return;
@@ -1900,7 +1857,7 @@ class Reader {
           *formula, forcing_position_,
           problem.forcing_symbol + (result_.forcing_automatic ? " (made from [exact])" : ""));
     for (const auto& [orders, coefficient] : operator_.coefficients)
-      if (!coefficient.is_constant() && is_known(coefficient))
+      if (!coefficient.is_constant())
         check_variable(coefficient, detail::derivative_name(problem.axes, orders),
                        orders[0] == axis_order(0));
     for (std::size_t i = 0; i < problem.axes.size(); ++i)
@@ -1945,10 +1902,8 @@ class Reader {
     if (formula && !result_.forcing_automatic) {
       std::vector<Expression> parts{
           with_exact(problem.equation).substitute(problem.forcing_symbol, *formula)};
-      for (const auto& [orders, coefficient] : operator_.coefficients)
-        parts.push_back(
-            (is_known(coefficient) ? coefficient : Expression(1.0)) *
-            with_exact(Expression::symbol(detail::derivative_name(problem.axes, orders))));
+      for (std::size_t k = 0; k < equation_.names.size(); ++k)
+        parts.push_back(with_exact(equation_.partial[k] * Expression::symbol(equation_.names[k])));
       double largest = 0, scale = 0;
       std::vector<double> worst;
       sample(parts, {}, 0, [&](const auto& point, const auto& values) {
@@ -1987,12 +1942,12 @@ class Reader {
   std::map<std::string, std::string> names_;  ///< every name in use and what it is
   Names axis_names_, forcing_names_;
   std::vector<Entry> forcings_;
+  detail::Equation equation_;
   LinearOperator operator_;
   std::vector<std::array<Position, 2>> side_positions_;
   std::vector<std::pair<std::size_t, std::size_t>> sides_to_compare_;  ///< g is not "exact"
   Position exact_position_, equation_position_, forcing_position_, method_position_;
   bool nodes_given_ = false;
-  bool linear_ = true;
   std::map<std::string, Position, std::less<>> output_positions_;
 };
 
@@ -2076,10 +2031,8 @@ std::string describe(const PdeFile& file) {
       left += number_text(std::abs(value)) + '*';
     left += name;
   }
-  if (file.terms.empty())
-    out << escape_text(file.equation_text) << " = 0\n";
-  else
-    out << left << " = " << formula(file.right_hand_side) << '\n';
+  out << (file.linear ? left : formula(file.left)) << " = " << formula(file.right_hand_side)
+      << (file.linear ? "" : "  (nonlinear)") << '\n';
   if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
     label("forcing");
     out << problem.forcing_symbol << " = ";

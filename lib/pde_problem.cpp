@@ -119,18 +119,24 @@ Checked check(Problem problem, Options options) {
              "finite with lower < upper");
   }
   const Size d = c.dimension();
-  c.op = extract_linear_operator(problem);
+  Equation equation = extract_equation(problem);
+  c.op = reference_operator(problem, equation, options.guess.value_or(Expression(0.0)));
+  const bool varies = std::any_of(equation.partial.begin(), equation.partial.end(),
+                                  [](const Expression& e) { return !e.is_constant(); });
+  const auto occurs = [all = equation.orders](const std::vector<int>& order) {
+    return std::find(all.begin(), all.end(), order) != all.end();
+  };
   c.axis.resize(d);
-  for (const auto& [order, value] : c.op.coefficients) {
+  for (const auto& order : equation.orders) {
     int total = 0;
     for (const int o : order) total += o;
     if (total > 2)
       refuse("problem.equation", "a derivative of order " + std::to_string(total),
              "of order two at most");
-    if (!value.is_constant()) c.constant = false;
   }
-  if (!c.constant && d > 1)
-    refuse("problem.equation", "a variable coefficient", "constant in two dimensions");
+  c.constant = std::all_of(c.op.coefficients.begin(), c.op.coefficients.end(),
+                           [](const auto& entry) { return entry.second.is_constant(); });
+  if (!equation.linear || (varies && d > 1)) c.newton = std::move(equation);
   if (d == 2) {
     const double mixed = coefficient(c.op, {1, 1}).constant().hi;
     if (mixed * mixed >
@@ -139,13 +145,16 @@ Checked check(Problem problem, Options options) {
              "elliptic or parabolic: a hyperbolic one needs two conditions on one side, which is "
              "not solved yet");
   }
-  bool undetermined = coefficient(c.op, std::vector<int>(d, 0)).is_zero();
+  bool undetermined = !occurs(std::vector<int>(d, 0));
   for (Size k = 0; k < d; ++k) {
     AxisOperator& axis = c.axis[k];
     const Expression second = coefficient(c.op, orders(d, k, 2));
     const Expression first = coefficient(c.op, orders(d, k, 1));
-    axis.has_second = !second.is_zero();
-    axis.has_first = !first.is_zero();
+    axis.has_second = occurs(orders(d, k, 2));
+    axis.has_first = occurs(orders(d, k, 1));
+    if (d == 2 && axis.has_second && second.is_zero())
+      refuse("problem.equation", "no second derivative in " + c.names[k] + " at the guess",
+             "elliptic or parabolic there (options.guess)");
     if (c.constant) {
       axis.second = second.constant();
       axis.first = first.constant();
@@ -175,6 +184,8 @@ Checked check(Problem problem, Options options) {
              "as many as the order of the equation in " + c.names[k] + ", which is " +
                  std::to_string(needed));
   }
+  if (options.max_newton < 1)
+    refuse("options.max_newton", std::to_string(options.max_newton), ">= 1");
   if (d == 2) {
     c.reaction = coefficient(c.op, {0, 0}).constant();
     c.mixed = coefficient(c.op, {1, 1}).constant();
@@ -206,6 +217,15 @@ Checked check(Problem problem, Options options) {
     }
   }
   c.singular = undetermined;
+  if (c.newton && d == 2) {
+    if (c.singular)
+      refuse("problem.sides", "no condition on u",
+             "one on some side, where the equation is nonlinear or its coefficients vary");
+    if (!options.nodes_per_axis.empty())
+      refuse("options.nodes_per_axis", "given",
+             "empty: nonlinear equations and variable coefficients use the nodes of the basis");
+    c.mixed = 0.0;  // left to the pointwise part
+  }
   if (d == 1 && !c.axis[0].has_second && !c.axis[0].has_first)
     refuse("problem.equation", "no derivative of u", "a differential equation");
   if (options.method == (d == 1 ? Method::galerkin : Method::collocation))

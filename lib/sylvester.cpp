@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "detail/blas_threads.hpp"
+#include "detail/gmres.hpp"
 #include "halfulp/error.hpp"
 
 namespace halfulp::detail {
@@ -119,66 +120,34 @@ struct SylvesterSolver::Impl {
     return product(false, true, n, m, m, product(false, false, n, m, n, left.z, c), right.z);
   }
 
-  // Right-preconditioned operator: P^-1 + mixed, applied to the preconditioned variable.
-  [[nodiscard]] Matrix apply_preconditioned(const Matrix& y, Matrix& z) const {
-    const int n = left.n, m = right.n;
-    z = precondition(y);
-    Matrix w =
-        product(false, false, n, m, m, product(false, false, n, m, n, d_double, z), e_double);
-    for (std::size_t i = 0; i < w.size(); ++i) w[i] = y[i] + mixed.hi * w[i];
-    return w;
-  }
-
-  // GMRES (Saad, Schultz 1986) on the mixed problem; returns the preconditioned variable's image.
+  // Approximate inverse of everything: the mixed term by GMRES on the preconditioned variable.
   [[nodiscard]] Matrix correct(const Matrix& r) const {
     if (mixed.hi == 0) return precondition(r);
-    constexpr int most = 60;
-    const double beta = norm(r);
-    if (!(beta > 0)) return r;
-    std::vector<Matrix> basis{r};
-    for (double& v : basis[0]) v /= beta;
-    std::vector<std::vector<double>> h;
-    std::vector<double> cs, sn, g{beta};
-    Matrix z;
-    int k = 0;
-    for (; k < most && std::fabs(g.back()) > 1e-8 * beta; ++k) {
-      Matrix w = apply_preconditioned(basis[k], z);
-      std::vector<double> column(k + 2);
-      for (int pass = 0; pass < 2; ++pass)
-        for (int i = 0; i <= k; ++i) {
-          const double s = cblas_ddot(static_cast<int>(w.size()), w.data(), 1, basis[i].data(), 1);
-          column[i] += s;
-          cblas_daxpy(static_cast<int>(w.size()), -s, basis[i].data(), 1, w.data(), 1);
-        }
-      const double size = norm(w);
-      column[k + 1] = size;
-      for (int i = 0; i < k; ++i) {
-        const double t = cs[i] * column[i] + sn[i] * column[i + 1];
-        column[i + 1] = -sn[i] * column[i] + cs[i] * column[i + 1];
-        column[i] = t;
-      }
-      const double radius = std::hypot(column[k], column[k + 1]);
-      if (!(radius > 0)) break;
-      cs.push_back(column[k] / radius);
-      sn.push_back(column[k + 1] / radius);
-      column[k] = radius;
-      const double gk = g.back();
-      g.back() = cs.back() * gk;
-      g.push_back(-sn.back() * gk);
-      h.push_back(column);
-      for (double& v : w) v /= size;
-      basis.push_back(std::move(w));
+    const int n = left.n, m = right.n;
+    return precondition(gmres(
+        r,
+        [&](const Matrix& y) {
+          Matrix w = product(false, false, n, m, m,
+                             product(false, false, n, m, n, d_double, precondition(y)), e_double);
+          for (std::size_t i = 0; i < w.size(); ++i) w[i] = y[i] + mixed.hi * w[i];
+          return w;
+        },
+        1e-8, 60));
+  }
+
+  // r - A x - x B^T - mixed D x E^T
+  [[nodiscard]] DdMatrix residual(const DdMatrix& x, const DdMatrix& r) const {
+    const DdMatrix ax = multiply(a, x, threads), xb = multiply(x, b_transposed, threads);
+    DdMatrix cross, rest(r.rows(), r.cols());
+    if (mixed.hi != 0) cross = multiply(multiply(d, x, threads), e_transposed, threads);
+    for (std::ptrdiff_t k = 0; k < r.rows() * r.cols(); ++k) {
+      dd v =
+          dd(r.hi(0)[k], r.lo(0)[k]) - dd(ax.hi(0)[k], ax.lo(0)[k]) - dd(xb.hi(0)[k], xb.lo(0)[k]);
+      if (mixed.hi != 0) v -= mixed * dd(cross.hi(0)[k], cross.lo(0)[k]);
+      rest.hi(0)[k] = v.hi;
+      rest.lo(0)[k] = v.lo;
     }
-    std::vector<double> y(k);
-    for (int i = k - 1; i >= 0; --i) {
-      double s = g[i];
-      for (int j = i + 1; j < k; ++j) s -= h[j][i] * y[j];
-      y[i] = s / h[i][i];
-    }
-    Matrix sum(r.size());
-    for (int i = 0; i < k; ++i)
-      cblas_daxpy(static_cast<int>(sum.size()), y[i], basis[i].data(), 1, sum.data(), 1);
-    return precondition(sum);
+    return rest;
   }
 };
 
@@ -230,6 +199,14 @@ double SylvesterSolver::condition() const {
 }
 double SylvesterSolver::smallest_eigenvalue() const { return impl_->smallest; }
 
+std::vector<double> SylvesterSolver::precondition(const std::vector<double>& r) const {
+  return impl_->precondition(r);
+}
+
+DdMatrix SylvesterSolver::residual(const DdMatrix& x, const DdMatrix& r) const {
+  return impl_->residual(x, r);
+}
+
 SylvesterSolver::Result SylvesterSolver::solve(const DdMatrix& r) const {
   const OneBlasThread one;
   const Impl& s = *impl_;
@@ -257,18 +234,7 @@ SylvesterSolver::Result SylvesterSolver::solve(const DdMatrix& r) const {
       if (change * (change / last) <= 1e-19 * x_norm || !(change < 0.5 * last)) break;
     }
     last = change;
-    const DdMatrix ax = multiply(s.a, result.x, s.threads);
-    const DdMatrix xb = multiply(result.x, s.b_transposed, s.threads);
-    DdMatrix mixed;
-    if (s.mixed.hi != 0)
-      mixed = multiply(multiply(s.d, result.x, s.threads), s.e_transposed, s.threads);
-    for (std::ptrdiff_t k = 0; k < size; ++k) {
-      dd v =
-          dd(r.hi(0)[k], r.lo(0)[k]) - dd(ax.hi(0)[k], ax.lo(0)[k]) - dd(xb.hi(0)[k], xb.lo(0)[k]);
-      if (s.mixed.hi != 0) v -= s.mixed * dd(mixed.hi(0)[k], mixed.lo(0)[k]);
-      residual.hi(0)[k] = v.hi;
-      residual.lo(0)[k] = v.lo;
-    }
+    residual = s.residual(result.x, r);
   }
   return result;
 }

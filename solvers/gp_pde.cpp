@@ -38,6 +38,7 @@ json check_json(const pde::PdeFile& file) {
   for (const auto& [name, coefficient] : file.terms)
     result["operator"].push_back(
         {{"derivative", name}, {"coefficient", coefficient.brief_text(longest_formula)}});
+  if (!file.linear) result["left"] = file.left.brief_text(longest_formula);
   result["right_hand_side"] = file.right_hand_side.brief_text(longest_formula);
   result["forcing"] = nullptr;
   if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
@@ -328,7 +329,7 @@ void solve(const std::vector<std::string>& inputs, int repeats, const Common& co
 }  // namespace
 
 void add_gp_pde(CLI::App& app, const Common& common, Exit& exit) {
-  auto* module = app.add_subcommand("pde", "Gaussian-process solvers for linear PDEs on boxes");
+  auto* module = app.add_subcommand("pde", "Gaussian-process solvers for PDEs on boxes");
   module->require_subcommand(1);
   module->fallthrough();
   // One variable for all verbs: only one of them runs.

@@ -72,8 +72,7 @@ f = "auto"
 [output]
 )toml" + output + "\n",
                                           "plate.toml");
-  // The reader refuses variable coefficients in two dimensions for the solver's sake; what is
-  // written is right for them too.
+  // Another equation for the same fields, with a variable coefficient.
   file.equation_text = "u_xx + 2*u_yy + x*u - f";
   file.problem.equation =
       halfulp::parse_expression(file.equation_text, {"x", "y", "u", "u_xx", "u_yy", "f"});

@@ -84,13 +84,13 @@ TEST_CASE("pde check says what was understood", "[program]") {
 TEST_CASE("bad input is exit code 2 and a message with its place", "[program]") {
   const Folder folder;
   const auto file = folder.path / "bad.toml";
-  std::ofstream(file) << "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx + u^3\"\n";
+  std::ofstream(file) << "[domain]\nx = [0, 1]\n[equation]\nexpr = \"u_xx + u_xxx\"\n";
   const Run result = run(folder, "pde check '" + file.string() + "'");
   CHECK(result.code == 2);
   CHECK(result.out.empty());
   CHECK(result.err == "halfulp: error: " + file.string() +
-                          ":4:16: the term u^3 is not linear in u; nonlinear equations are not "
-                          "solved yet\n  expr = \"u_xx + u^3\"\n                 ^\n");
+                          ":4:16: the derivative u_xxx has order 3; orders above 2 are not "
+                          "solved yet\n  expr = \"u_xx + u_xxx\"\n                 ^\n");
   const Run json = run(folder, "pde check --json '" + file.string() + "'");
   CHECK(json.code == 2);
   CHECK(json.out.empty());

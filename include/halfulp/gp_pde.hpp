@@ -67,12 +67,11 @@ struct GridSamples {
   std::vector<double> values;
 };
 
-/// A PDE `equation = 0` on a box, linear in u and its derivatives to order two.
-///
-/// One dimension: coefficients may depend on x. Two dimensions: constant coefficients of u, u_x,
-/// u_y, u_xx, u_yy, u_xy; elliptic, parabolic (second order in one axis, first order in the other)
-/// or first order. Each axis needs as many conditions as its order: two sides, or one where the
-/// flow enters, or none; or both sides periodic.
+/// A PDE `equation = 0` on a box: any smooth formula in the axes, u and its derivatives to order
+/// two. Elliptic, parabolic (second order in one axis, first order in the other) or first order.
+/// Nonlinear equations are solved by Newton's method from options.guess, or else from the solution
+/// of the equation's derivative at u = 0. Each axis needs as many conditions as its order: two
+/// sides, or one where the flow enters, or none; or both sides periodic.
 struct Problem {
   std::string name;
   std::vector<Axis> axes;  ///< one or two
@@ -105,9 +104,11 @@ struct Options {
   Nodes nodes = Nodes::gauss;                  ///< kind of those nodes
   Method method = Method::automatic;           ///< collocation in 1-D, galerkin in 2-D
   Precision setup_precision = Precision::dd;
-  double tolerance = 0;            ///< on Report::residual; 0: 1e-10
-  std::ptrdiff_t max_modes = 640;  ///< per axis; at most 640 in 1-D and 400 in 2-D are used
-  int threads = 0;                 ///< 0: OpenMP's default
+  double tolerance = 0;             ///< on Report::residual; 0: 1e-10
+  std::ptrdiff_t max_modes = 640;   ///< per axis; at most 640 in 1-D and 400 in 2-D are used
+  std::optional<Expression> guess;  ///< where Newton's method starts, in the axes' names
+  int max_newton = 40;              ///< derivatives that Newton's method forms at most
+  int threads = 0;                  ///< 0: OpenMP's default
   std::size_t memory_limit = std::size_t{8}
                              << 30;  ///< bytes; a larger need is a DomainError naming it
   /// Called between phases with a fraction in [0, 1] and what is being done; returning false stops
@@ -152,6 +153,7 @@ class Solution {
   /// 2-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
   /// pivot.
   double condition = 0;
+  int newton_steps = 0;  ///< derivatives formed; 0: a linear equation with constant coefficients
   std::vector<AxisInfo> axes;
   Timings timings;
   std::vector<std::string> warnings;

@@ -16,8 +16,8 @@
 ///     const auto file = halfulp::gp_pde::read_pde_file("poisson.toml");
 ///     const auto solution = halfulp::gp_pde::solve(file.problem, file.options);
 ///
-/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (nonlinear
-/// terms, three dimensions, systems, several conditions on a side, observations) is refused by
+/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (three
+/// dimensions, systems, several conditions on a side, observations) is refused by
 /// name; unknown keys, wrong types and set-ups that cannot be well posed are errors with file, line
 /// and column.
 namespace halfulp::gp_pde {
@@ -47,8 +47,9 @@ struct PdeFile {
   std::optional<HmOptions> gp_hm;
   OutputOptions output;
   std::string equation_text;  ///< as written
-  /// Normal form: derivatives with their coefficients, highest order first; their sum is ... (no
-  /// terms where the equation is not linear)
+  bool linear = true;         ///< in u and its derivatives
+  Expression left;            ///< of a nonlinear equation: left = right_hand_side
+  /// Of a linear one: derivatives with their coefficients, highest order first; their sum is ...
   std::vector<std::pair<std::string, Expression>> terms;
   Expression right_hand_side;      ///< ... this, in the axes' names and problem.forcing_symbol
   bool forcing_automatic = false;  ///< problem.forcing was made from problem.exact

@@ -8,7 +8,7 @@
 
 #include "halfulp/gp_pde.hpp"
 
-/// A linear equation taken apart: its coefficients and its right-hand side.
+/// An equation taken apart: what depends on u, and its right-hand side.
 namespace halfulp::gp_pde::detail {
 
 /// sum over orders of coefficients[orders] * (derivative of u)  =  source + forcing_factor *
@@ -32,11 +32,29 @@ struct LinearOperator {
                                                                 std::string_view symbol,
                                                                 std::string_view field = "u");
 
+/// left(x, u, u_x, ...) = source + forcing_factor * forcing, linear or not.
+struct Equation {
+  std::vector<std::vector<int>> orders;  ///< derivatives in `left`, each once
+  std::vector<std::string> names;        ///< theirs
+  Expression left;                       ///< 0 where u = 0, if the equation is finite there
+  std::vector<Expression> partial;       ///< d left / d names[k]; none is zero
+  Expression source;                     ///< in the axes' names
+  double forcing_factor = 0;             ///< 0: the equation has no forcing symbol
+  bool linear = true;                    ///< `partial` is free of u
+};
+
 /// Takes problem.equation apart.
-/// @throws DomainError  the equation is not linear in u and its derivatives, has no u, contains a
-///                      symbol that is none of the problem's, or multiplies the forcing by
-///                      something that is not a constant
-[[nodiscard]] LinearOperator extract_linear_operator(const Problem& problem);
+/// @throws DomainError  the equation has no u, contains a symbol that is none of the problem's, or
+///                      multiplies the forcing by something that is not a constant
+[[nodiscard]] Equation extract_equation(const Problem& problem);
+
+/// A linear equation's operator as it is. Of any other the one that its derivative at `guess` is:
+/// in one dimension with coefficients that vary, in two with constants in the middle of their
+/// ranges, which is what a nonlinear or variable equation is preconditioned by.
+/// @throws DomainError  the derivative is not finite at the guess; in two dimensions, the
+///                      coefficient of a second derivative changes its sign
+[[nodiscard]] LinearOperator reference_operator(const Problem& problem, const Equation& equation,
+                                                const Expression& guess);
 
 /// True if `formula` is linear (affine) in each of `symbols` and in all of them together.
 [[nodiscard]] bool is_affine(const Expression& formula, const std::vector<std::string>& symbols);

@@ -20,6 +20,11 @@ struct Spectrum {
 /// each relative to its own size.
 [[nodiscard]] Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k);
 
+/// Bands along axis k of values on n equally spaced points of it (rows) by some lines (columns),
+/// each entry above `threshold`, absolute.
+[[nodiscard]] std::vector<Band> bands_of_lines(const Checked& c, const la::DdMatrix& lines, Size k,
+                                               double threshold);
+
 /// Frequencies of solutions of the homogeneous equation along axis k: roots r = alpha + i nu of the
 /// symbol for every frequency w of the other axis' bands. Decaying solutions need a band in
 /// proportion to alpha.

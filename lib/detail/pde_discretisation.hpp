@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "detail/fourier_basis.hpp"
+#include "detail/pde_newton.hpp"
 #include "detail/pde_problem.hpp"
 #include "detail/pde_samples.hpp"
 #include "detail/sylvester.hpp"
@@ -28,6 +29,10 @@ struct Field {
   std::vector<Exponential> exponentials;  ///< one dimension only
   Points exponential_coefficients;
   dd shift = 0.0;  ///< the free constant of a pure Neumann or periodic problem
+  int newton_steps = 0;
+  bool converged = true;  ///< Newton's method, where there was one
+  double condition = 1, smallest_eigenvalue = 0;
+  bool singular = false;  ///< to working precision
   int threads = 1;
 
   /// Values of a derivative on a tensor grid, rows along the first axis.
@@ -65,7 +70,14 @@ class Discretisation {
   Discretisation(const Checked& c, std::vector<std::vector<Band>> bands, const Choice& choice,
                  Timings& timings);
 
-  [[nodiscard]] Field solve(const Checked& c, const RightHandSide& rhs, Timings& timings) const;
+  /// @param start  where Newton's method begins; null: at options.guess, or with what the reference
+  ///               operator gives
+  [[nodiscard]] Field solve(const Checked& c, const RightHandSide& rhs, const Field* start,
+                            Timings& timings) const;
+
+  /// The right-hand side on a grid: formula and, where there are any, fitted samples.
+  [[nodiscard]] la::DdMatrix data_on(const Checked& c, const RightHandSide& rhs,
+                                     std::span<const Points> grid) const;
 
   std::vector<std::vector<Band>> bands;  ///< as used: merged, with the low band
   std::vector<std::shared_ptr<const la::FourierBasis>> basis;
@@ -75,20 +87,36 @@ class Discretisation {
   bool singular = false;           ///< to working precision
 
  private:
+  /// One dimension: weighted equation rows a over the conditions, factored.
+  struct LineSystem {
+    la::DdMatrix rows_to_modes;  ///< orthonormal columns: the rows' part of the factorisation
+    la::PivotedQr system;
+    double condition = 1, smallest_eigenvalue = 0;
+    bool singular = false;
+    [[nodiscard]] la::DdMatrix solve(const la::DdMatrix& b) const;
+  };
+  [[nodiscard]] LineSystem factor_line(const Checked& c, const la::DdMatrix& a) const;
+  [[nodiscard]] la::DdMatrix start_coefficients(const Checked& c, const Field* start) const;
+  [[nodiscard]] NewtonResult newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,
+                                         LineSystem& line) const;
+  [[nodiscard]] NewtonResult newton_plane(const Checked& c, const la::DdMatrix& load,
+                                          la::DdMatrix x) const;
+  void set_up_newton(const Checked& c);
   void set_up_line(const Checked& c);
   void set_up_plane(const Checked& c);
-  /// The right-hand side on a grid: formula and, where there are any, fitted samples.
-  [[nodiscard]] la::DdMatrix data_on(const Checked& c, const RightHandSide& rhs,
-                                     std::span<const Points> grid) const;
-  [[nodiscard]] la::DdMatrix solve_plane(const Checked& c, const RightHandSide& rhs,
-                                         Timings& timings) const;
+  /// Two dimensions: inner products of the data with the basis, sides in weak form included.
+  [[nodiscard]] la::DdMatrix load_plane(const Checked& c, const RightHandSide& rhs,
+                                        Timings& timings) const;
   std::shared_ptr<const SampleFit> samples_;
+  PointwiseEquation pointwise_;
+  // [axis][order]: derivatives of the basis functions at the nodes, nodes x modes, where needed
+  std::array<std::array<la::DdMatrix, 3>, 2> at_nodes_;
+  la::DdMatrix conditions_;  ///< one dimension: weighted rows of the conditions on the sides
   // One dimension
   Points rows_, row_weight_;
   std::vector<int> row_sides_;
   std::vector<Exponential> exponentials_;
-  la::DdMatrix rows_to_modes_;  // orthonormal columns: the rows' part of the factorisation
-  la::PivotedQr system_;
+  LineSystem line_;
   // Two dimensions
   std::vector<la::DdMatrix> projector_;  // (W Q)^T: values at nodes -> coefficients
   std::vector<std::array<la::DdMatrix, 2>>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,7 +53,8 @@ struct AxisOperator {
 struct Checked {
   Problem problem;
   Options options;
-  LinearOperator op;
+  LinearOperator op;               ///< the equation or, with `newton`, what preconditions it
+  std::optional<Equation> newton;  ///< nonlinear, or coefficients that vary in two dimensions
   std::vector<std::string> names;
   std::vector<AxisOperator> axis;
   dd reaction = 0.0, mixed = 0.0;  ///< constant coefficients of u and u_xy

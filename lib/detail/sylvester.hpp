@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "detail/dd_linalg.hpp"
 
@@ -29,6 +30,11 @@ class SylvesterSolver {
     double last_correction = 0;  ///< relative to the solution; large: refinement did not converge
   };
   [[nodiscard]] Result solve(const DdMatrix& r) const;
+
+  /// (A, B)^-1 r in double, column-major, without the mixed term: loses cond(A, B) digits.
+  [[nodiscard]] std::vector<double> precondition(const std::vector<double>& r) const;
+  /// r - A x - x B^T - m D x E^T
+  [[nodiscard]] DdMatrix residual(const DdMatrix& x, const DdMatrix& r) const;
 
   /// Largest over smallest |lambda_i + mu_j|.
   [[nodiscard]] double condition() const;

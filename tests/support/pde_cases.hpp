@@ -1,0 +1,122 @@
+#pragma once
+
+#include <array>
+#include <boost/multiprecision/mpfr.hpp>
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "budget.hpp"
+#include "halfulp/expression_program.hpp"
+#include "halfulp/gp_pde.hpp"
+
+/// PDEs with a solution known, and the error of a solution in 50 digits.
+namespace pde_cases {
+
+using namespace halfulp;
+using namespace halfulp::gp_pde;
+
+using Mp = boost::multiprecision::number<boost::multiprecision::mpfr_float_backend<0>,
+                                         boost::multiprecision::et_off>;
+inline const bool digits_set = (Mp::default_precision(50), true);
+
+inline double limit(const std::string& name) {
+  return budget(HALFULP_BUDGETS, name, "double", "cpu");
+}
+
+// One letter a side: D dirichlet, N neumann, R robin (2 u + du/dn), P periodic, - none.
+struct Case {
+  std::string name;
+  std::vector<std::string> axes;
+  std::vector<std::array<std::string, 2>> ends;
+  std::string equation, exact;
+  std::vector<std::string> sides;
+};
+
+inline std::vector<std::string> symbols(const std::vector<std::string>& axes) {
+  std::vector<std::string> s = axes;
+  s.insert(s.end(), {"u", "f"});
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    s.push_back("u_" + axes[i]);
+    for (std::size_t j = i; j < axes.size(); ++j) s.push_back("u_" + axes[i] + axes[j]);
+  }
+  return s;
+}
+
+inline Problem manufactured(const Case& t) {
+  Problem p;
+  p.name = t.name;
+  const Expression u = parse_expression(t.exact, t.axes);
+  p.exact = u;
+  p.equation = parse_expression(t.equation, symbols(t.axes));
+  std::map<std::string, Expression> values{{"u", u}, {"f", Expression()}};
+  for (std::size_t k = 0; k < t.axes.size(); ++k) {
+    p.axes.push_back({t.axes[k], parse_expression(t.ends[k][0], {}).constant(),
+                      parse_expression(t.ends[k][1], {}).constant()});
+    values["u_" + t.axes[k]] = u.derivative(t.axes[k]);
+    for (std::size_t j = k; j < t.axes.size(); ++j)
+      values["u_" + t.axes[k] + t.axes[j]] = u.derivative(t.axes[k]).derivative(t.axes[j]);
+    std::array<Side, 2> sides;
+    for (int s = 0; s < 2; ++s) {
+      Side& side = sides[s];
+      switch (t.sides[k][s]) {
+        case 'D':
+          side.kind = SideKind::dirichlet;
+          break;
+        case 'N':
+          side.kind = SideKind::neumann;
+          side.a = 0;
+          side.b = 1;
+          break;
+        case 'R':
+          side.kind = SideKind::robin;
+          side.a = 2;
+          side.b = 1;
+          break;
+        case 'P':
+          side.kind = SideKind::periodic;
+          break;
+        default:
+          break;
+      }
+      side.g =
+          Expression(side.a) * u + Expression(s == 0 ? -side.b : side.b) * u.derivative(t.axes[k]);
+    }
+    p.sides.push_back(sides);
+  }
+  p.forcing = p.equation.substitute(values);  // every equation here ends in "- f", or has no f
+  return p;
+}
+
+inline std::vector<std::vector<double>> grid_of(const Problem& p, int n) {
+  std::vector<std::vector<double>> grid;
+  for (const Axis& axis : p.axes) {
+    std::vector<double> x(n);
+    for (int i = 0; i < n; ++i)
+      x[i] = axis.lower.hi + (axis.upper.hi - axis.lower.hi) * i / (n - 1);
+    grid.push_back(std::move(x));
+  }
+  return grid;
+}
+
+// Relative L2 error on n points an axis, the exact solution in 50 digits of MPFR.
+inline double true_error(const Problem& p, const Solution& s, int n = 60) {
+  const auto grid = grid_of(p, n);
+  const std::vector<int> zero(p.axes.size(), 0);
+  const std::vector<double> u = s.on_grid(grid, zero);
+  std::vector<std::string> names;
+  for (const Axis& axis : p.axes) names.push_back(axis.name);
+  const Program<Mp> exact(*p.exact, names);
+  Mp error = 0, size = 0;
+  for (std::size_t i = 0; i < u.size(); ++i) {
+    std::vector<Mp> x{Mp(grid[0][p.axes.size() == 1 ? i : i / n])};
+    if (p.axes.size() > 1) x.push_back(Mp(grid[1][i % n]));
+    const Mp e = exact(std::span<const Mp>(x));
+    error += (e - u[i]) * (e - u[i]);
+    size += e * e;
+  }
+  return static_cast<double>(sqrt(error / size));
+}
+
+}  // namespace pde_cases
