@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "detail/blas_threads.hpp"
@@ -68,6 +69,7 @@ SymmetricEigen symmetric_eigen(const DdMatrix& a, int threads) {
   constexpr int most_rounds = 8;
   // What the products round: below, neither values nor clusters can be told apart.
   const double noise = 4.0 * static_cast<double>(n) * 0x1p-106 * size;
+  double last = std::numeric_limits<double>::infinity();
   for (e.rounds = 1; e.rounds <= most_rounds; ++e.rounds) {
     DdMatrix& x = e.vectors;
     const DdMatrix gram = multiply_transposed(x, x, threads);
@@ -147,8 +149,12 @@ SymmetricEigen symmetric_eigen(const DdMatrix& a, int threads) {
       first = last;
     }
     // The next change is about n times the square of this one.
-    if (!rotated && e.last_change < 1e-17) break;
+    if (!rotated && (e.last_change < 1e-17 || e.last_change > 0.5 * last)) break;
+    last = rotated ? std::numeric_limits<double>::infinity() : e.last_change;
   }
+  // Between eigenvalues so close that the products' rounding turns their vectors, changes stay:
+  // what they leave of orthogonality is their square.
+  e.vectors = orthonormal(std::move(e.vectors), threads);
   // Values by Rayleigh quotients of the final vectors.
   const DdMatrix ax = multiply(a, e.vectors, threads);
   for (Size j = 0; j < n; ++j) {
