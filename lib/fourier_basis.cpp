@@ -59,6 +59,7 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   // Products of two modes have frequencies to 2 w_max: the rule is exact to rounding from
   // w_max L / 2 nodes on, plus a constant number for the last digits.
   const double largest = step_.hi * static_cast<double>(all.index.back());
+  largest_frequency_ = largest;
   auto m = static_cast<std::ptrdiff_t>(0.55 * largest * length.hi) + 80;
   m += m % 2;
   std::vector<dd> half_nodes, half_weights;

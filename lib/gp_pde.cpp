@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "detail/pde_bands.hpp"
+#include "detail/pde_box.hpp"
 #include "detail/pde_discretisation.hpp"
 #include "detail/pde_problem.hpp"
 #include "detail/spectrum.hpp"
@@ -17,11 +18,15 @@ using namespace detail;
 
 struct Solution::Impl {
   Field field;
+  std::optional<BoxField> box;  // instead of field, where the solve was in double
+  [[nodiscard]] Size dimension() const {
+    return static_cast<Size>(box ? box->axes.size() : field.basis.size());
+  }
 };
 
 std::vector<double> Solution::on_grid(std::span<const std::vector<double>> points,
                                       std::span<const int> order) const {
-  const auto d = static_cast<Size>(impl->field.basis.size());
+  const Size d = impl->dimension();
   if (static_cast<Size>(points.size()) != d)
     throw ShapeError("gp_pde::Solution::on_grid", "points.size()", static_cast<Size>(points.size()),
                      d);
@@ -34,6 +39,7 @@ std::vector<double> Solution::on_grid(std::span<const std::vector<double>> point
       throw DomainError("gp_pde::Solution::on_grid", "orders", order[k], "0, 1 or 2");
     exact.emplace_back(points[k].begin(), points[k].end());
   }
+  if (impl->box) return impl->box->values(exact, order);
   const la::DdMatrix v = impl->field.values(exact, order);
   std::vector<double> out(v.rows() * v.cols());
   for (Size i = 0; i < v.rows(); ++i)
@@ -196,7 +202,8 @@ struct Solver::Impl {
   Checked checked;
   std::vector<Spectrum> spectra;
   Discretisation disc;
-  GridEvaluator evaluator;  // residuals of repeated solves
+  GridEvaluator evaluator;       // residuals of repeated solves
+  std::optional<BoxSolver> box;  // solves in double
   bool planned = false;
   double sample_error = 0;  // of the fit between the samples of the forcing, relative
   bool data_seen = true;    // no spike of the forcing hides between the points of the residual
@@ -399,13 +406,56 @@ struct Solver::Impl {
     return std::move(best.field);
   }
 
+  [[nodiscard]] bool in_double() const {
+    return checked.dimension() == 2 && checked.options.precision == Precision::double_ &&
+           diagonalisable(checked);
+  }
+
+  [[nodiscard]] Quality measure_box(const RightHandSide& rhs, const BoxField& field,
+                                    Timings& timings) const {
+    Stopwatch watch(timings);
+    const BoxQuality q = box->measure(checked, rhs, field);
+    watch.lap("residual");
+    return {q.residual, q.scale, q.boundary, q.largest};
+  }
+
+  [[nodiscard]] Solution::Impl boxed(BoxField solved) const {
+    Field field;
+    field.condition = box->condition;
+    field.smallest_eigenvalue = box->smallest_eigenvalue;
+    field.singular = !(box->condition < 1e15);  // eigenvalues are known to rounding of the largest
+    return {std::move(field), std::move(solved)};
+  }
+
+  BoxField plan_in_three(const RightHandSide& rhs, Quality& quality, Timings& timings) {
+    BoxPlan plan = plan_box(checked, rhs, tolerance(), timings);
+    spectra = std::move(plan.spectra);
+    disc.basis = std::move(plan.basis);
+    disc.bands = std::move(plan.bands);
+    const BoxQuality& q = plan.quality;
+    quality = {q.residual, q.scale, q.boundary, q.largest};
+    error_estimate = plan.error_estimate;
+    data_seen = plan.data_seen;
+    box = std::move(plan.solver);
+    planned = true;
+    return std::move(plan.field);
+  }
+
   [[nodiscard]] bool good(const Quality& quality) const {
     return quality.worst() <= tolerance() && error_estimate <= tolerance();
   }
 
-  [[nodiscard]] Solution finish(Field field, const Quality& quality, const RightHandSide& rhs,
-                                Timings timings) const {
+  // Root mean square of a solution.
+  [[nodiscard]] double size_of(const Solution::Impl& solution) const {
+    const std::vector<int> zero(checked.dimension(), 0);
+    if (!solution.box) return rms(solution.field.values(comparison_grid(checked), zero));
+    return solution.box->rms();
+  }
+
+  [[nodiscard]] Solution finish(Solution::Impl solution, const Quality& quality,
+                                const RightHandSide& rhs, Timings timings) const {
     const Checked& c = checked;
+    const Field& field = solution.field;
     const Size d = c.dimension();
     Solution s;
     s.residual = quality.residual;
@@ -426,20 +476,25 @@ struct Solver::Impl {
         count = std::min(count, n);
         freedom *= 1 - static_cast<double>(disc.samples().size(k)) / n;
       }
-      const std::vector<int> zero(d, 0);
       const double noise =
           quality.scale * std::max(eps / 4, quality.residual / std::sqrt(std::max(0.05, freedom)));
-      const double response =
-          field.smallest_eigenvalue * rms(field.values(comparison_grid(c), zero));
+      const double response = field.smallest_eigenvalue * size_of(solution);
       if (response > 0) s.floor_estimate += 3 * noise / (response * std::sqrt(count));
+    }
+    // In double the forcing is rounded as samples are, and so are the products.
+    if (solution.box) {
+      double count = infinity;
+      for (const auto& axis : solution.box->axes)
+        count = std::min(count, static_cast<double>(axis->nodes.size()));
+      const double response = field.smallest_eigenvalue * size_of(solution);
+      if (response > 0) s.floor_estimate += eps / 2 * quality.scale / (response * std::sqrt(count));
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
     s.error_estimate = 4 * error_estimate + s.floor_estimate;
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
     // counts as well, through the smallest eigenvalue.
     if (!good(quality) || !data_resolved() || field.singular || !field.converged) {
-      const std::vector<int> zero(d, 0);
-      const double size = rms(field.values(comparison_grid(c), zero));
+      const double size = size_of(solution);
       const double response =
           relative(std::max(quality.residual * quality.scale, sample_error * quality.largest),
                    field.smallest_eigenvalue * size);
@@ -487,7 +542,7 @@ struct Solver::Impl {
         info.spectrum_frequency.push_back(spectra[k].bin * static_cast<double>(i));
       s.axes.push_back(std::move(info));
     }
-    s.impl = std::make_shared<Solution::Impl>(Solution::Impl{std::move(field)});
+    s.impl = std::make_shared<Solution::Impl>(std::move(solution));
     return s;
   }
 };
@@ -504,7 +559,19 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
   Timings timings;
   Field field;
   if (!impl_->planned) {
+    if (impl_->checked.dimension() == 3)
+      return impl_->finish(impl_->boxed(impl_->plan_in_three(rhs, quality, timings)), quality, rhs,
+                           std::move(timings));
     field = impl_->plan(rhs, quality, timings);
+    if (impl_->in_double()) impl_->box.emplace(impl_->checked, impl_->disc.basis, timings);
+  }
+  if (impl_->box && !rhs.sampled) {
+    BoxField solved = impl_->box->solve(impl_->checked, rhs, timings);
+    quality = impl_->measure_box(rhs, solved, timings);
+    return impl_->finish(impl_->boxed(std::move(solved)), quality, rhs, std::move(timings));
+  }
+  if (!field.basis.empty()) {
+    // just solved
   } else {
     field = impl_->solve_on(impl_->disc, rhs, nullptr, timings);
     Stopwatch watch(timings);
@@ -512,7 +579,7 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
     quality = measure(impl_->checked, rhs, field, impl_->evaluator);
     watch.lap("residual");
   }
-  return impl_->finish(std::move(field), quality, rhs, std::move(timings));
+  return impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings));
 }
 
 Solution solve(Problem problem, Options options) {

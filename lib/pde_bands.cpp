@@ -10,21 +10,45 @@
 
 namespace halfulp::gp_pde::detail {
 
+namespace {
+
+// Values along axis k of a grid, one line for each point of the other axes.
+std::vector<std::vector<double>> lines_along(const Program<dd>& program,
+                                             std::span<const Points> grid, Size k, int threads) {
+  Size before = 1, after = 1;
+  const auto n = static_cast<Size>(grid[k].size());
+  for (std::size_t i = 0; i < grid.size(); ++i) {
+    if (static_cast<Size>(i) < k) before *= static_cast<Size>(grid[i].size());
+    if (static_cast<Size>(i) > k) after *= static_cast<Size>(grid[i].size());
+  }
+  std::vector<dd> values(before * n * after);
+  program.on_grid(grid, values, threads);
+  std::vector<std::vector<double>> lines;
+  for (Size b = 0; b < before; ++b)
+    for (Size a = 0; a < after; ++a) {
+      std::vector<double> line(n);
+      for (Size i = 0; i < n; ++i) line[i] = values[(b * n + i) * after + a].hi;
+      lines.push_back(std::move(line));
+    }
+  return lines;
+}
+
+}  // namespace
+
 Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
-  constexpr Size lines = 12;
   constexpr double relative = 3e-15;  // what rounding the samples leaves visible
-  const Size d = c.dimension(), other = 1 - k;
+  const Size d = c.dimension();
+  const Size lines = d == 3 ? 4 : 12;  // an axis
   Spectrum result;
   result.bin = two_pi / c.length(k).hi;
   const dd lower = c.end(k, 0), length = c.length(k);
   // Lines at golden-ratio positions never coincide with the nodal lines of a product of sines.
-  Points across;
-  if (d == 2) {
-    for (Size i = 0; i < lines; ++i) {
-      const double t = 0.5 + 0.6180339887498949 * static_cast<double>(i + 1);
-      across.push_back(c.end(other, 0) + c.length(other) * (t - std::floor(t)));
+  std::vector<Points> across(d);
+  for (Size o = 0; o < d; ++o)
+    for (Size i = 0; i < lines && o != k; ++i) {
+      const double t = 0.5 + 0.6180339887498949 * static_cast<double>(i + 1 + (o > k ? 0 : 7 * o));
+      across[o].push_back(c.end(o, 0) + c.length(o) * (t - std::floor(t)));
     }
-  }
   const auto add = [&](std::span<const std::vector<double>> group, double scale) {
     for (const auto& line : group) {
       const std::vector<double> a = la::windowed_spectrum(line);
@@ -47,26 +71,22 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
     Points along(n);
     for (Size i = 0; i < n; ++i)
       along[i] = lower + length * (dd(static_cast<double>(i)) / static_cast<double>(n));
-    std::vector<std::vector<double>> group;
-    std::vector<Points> grid(d);
+    std::vector<Points> grid = across;
     grid[k] = along;
-    if (d == 2) grid[other] = across;
-    const la::DdMatrix f = rhs.on(grid);
-    const Size count = d == 2 ? lines : 1;
-    for (Size l = 0; l < count; ++l) {
-      std::vector<double> line(n);
-      for (Size i = 0; i < n; ++i) line[i] = k == 0 ? f(i, l).hi : f(l, i).hi;
-      group.push_back(std::move(line));
-    }
+    std::vector<std::vector<double>> group = lines_along(rhs.formula, grid, k, c.threads);
     const double f_scale = largest(group);
     seen = f_scale;
     if (f_scale > 0) add(group, f_scale);
-    if (d == 2)
-      for (int s = 0; s < 2; ++s) {
-        if (!has_data(c.problem.sides[other][s])) continue;
-        const la::DdMatrix g = side_values(c, other, s, along);
-        group.assign(1, std::vector<double>(n));
-        for (Size i = 0; i < n; ++i) group[0][i] = g(i, 0).hi;
+    for (Size o = 0; o < d; ++o)
+      for (int s = 0; s < 2 && o != k; ++s) {
+        if (!has_data(c.problem.sides[o][s])) continue;
+        std::vector<Points> face = grid;
+        face.erase(face.begin() + o);
+        std::vector<std::string> names = c.names;
+        names.erase(names.begin() + o);
+        const Expression g =
+            c.problem.sides[o][s].g.substitute(c.names[o], Expression(c.end(o, s)));
+        group = lines_along(Program<dd>(g, names), face, k > o ? k - 1 : k, c.threads);
         // Data that are zero up to rounding, such as sin(100*2*pi), carry no band.
         const double scale = largest(group);
         if (scale > 1e-25 * std::max(1.0, f_scale)) add(group, scale);

@@ -32,61 +32,6 @@ void add_outer(la::DdMatrix& c, dd factor, const la::DdMatrix& a, const la::DdMa
     for (Size i = 0; i < c.rows(); ++i) c.set(i, j, c(i, j) + factor * a(0, i) * b(0, j));
 }
 
-// Galerkin matrix of one axis, a u'' + c u', with its sides in weak form: Nitsche (1971) for
-// prescribed u, natural conditions for the others, upwind for convection.
-la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis,
-                         std::array<la::DdMatrix, 2>& load) {
-  const AxisOperator& axis = c.axis[k];
-  const Size r = basis.size();
-  const la::DdMatrix dq = basis.evaluate(basis.nodes(), 1);
-  const la::DdMatrix w_dq = scale_rows(dq, basis.weights());
-  la::DdMatrix a(r, r);
-  if (axis.has_second)
-    a = add_scaled(std::move(a), -axis.second, la::multiply_transposed(dq, w_dq, c.threads));
-  // Symmetric to the last bit, so that the factorisation sees it.
-  for (Size j = 0; j < r; ++j)
-    for (Size i = 0; i < j; ++i) a.set(i, j, a(j, i));
-  for (int s = 0; s < 2; ++s) {
-    const Side& side = c.problem.sides[k][s];
-    load[s] = la::DdMatrix(r, 1);
-    if (!has_data(side)) continue;
-    const double n = s == 0 ? -1 : 1;
-    const la::DdMatrix b = row(basis, c.end(k, s), 0);
-    la::DdMatrix db = row(basis, c.end(k, s), 1);
-    la::scale(r, n, db.hi(0), db.lo(0));  // outward derivative
-    if (axis.has_second) {
-      if (side.b == 0) {
-        // Larger than the inverse trace constant, which sum_i q_i(end)^2 bounds on this space.
-        const la::DdMatrix column = la::transpose(b);
-        const dd tau = 8.0 * la::dot(r, column.hi(0), column.lo(0), column.hi(0), column.lo(0));
-        for (Size j = 0; j < r; ++j)
-          for (Size i = 0; i <= j; ++i) {
-            const dd value = b(0, i) * db(0, j) + db(0, i) * b(0, j) - tau * (b(0, i) * b(0, j));
-            a.set(i, j, a(i, j) + axis.second * value);
-            if (i != j) a.set(j, i, a(i, j));
-          }
-        for (Size i = 0; i < r; ++i)
-          load[s].set(i, 0, axis.second * (db(0, i) - tau * b(0, i)) / side.a);
-      } else {
-        const dd robin = dd(side.a) / side.b;
-        for (Size j = 0; j < r; ++j)
-          for (Size i = 0; i <= j; ++i) {
-            a.set(i, j, a(i, j) - axis.second * robin * (b(0, i) * b(0, j)));
-            if (i != j) a.set(j, i, a(i, j));
-          }
-        for (Size i = 0; i < r; ++i) load[s].set(i, 0, -(axis.second / side.b) * b(0, i));
-      }
-    }
-    if (axis.has_first && axis.inflow[s]) {
-      add_outer(a, -axis.first * n, b, b);
-      for (Size i = 0; i < r; ++i)
-        load[s].set(i, 0, load[s](i, 0) - axis.first * n * b(0, i) / side.a);
-    }
-  }
-  if (axis.has_first) a = add_scaled(std::move(a), axis.first, basis.project(dq));
-  return a;
-}
-
 // Solutions exp(z x) of a u'' + b u' + e u = 0 that change by more than e^12 over the axis; slower
 // ones lie in the low band.
 std::vector<Exponential> fast_exponentials(const Checked& c) {
@@ -142,6 +87,59 @@ double smallest_singular_value(const la::DdMatrix& r) {
 }
 
 }  // namespace
+
+la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis,
+                         std::array<la::DdMatrix, 2>& load) {
+  const AxisOperator& axis = c.axis[k];
+  const Size r = basis.size();
+  const la::DdMatrix dq = basis.evaluate(basis.nodes(), 1);
+  const la::DdMatrix w_dq = scale_rows(dq, basis.weights());
+  la::DdMatrix a(r, r);
+  if (axis.has_second)
+    a = add_scaled(std::move(a), -axis.second, la::multiply_transposed(dq, w_dq, c.threads));
+  // Symmetric to the last bit, so that the factorisation sees it.
+  for (Size j = 0; j < r; ++j)
+    for (Size i = 0; i < j; ++i) a.set(i, j, a(j, i));
+  for (int s = 0; s < 2; ++s) {
+    const Side& side = c.problem.sides[k][s];
+    load[s] = la::DdMatrix(r, 1);
+    if (!has_data(side)) continue;
+    const double n = s == 0 ? -1 : 1;
+    const la::DdMatrix b = row(basis, c.end(k, s), 0);
+    la::DdMatrix db = row(basis, c.end(k, s), 1);
+    la::scale(r, n, db.hi(0), db.lo(0));  // outward derivative
+    if (axis.has_second) {
+      if (side.b == 0) {
+        // Larger than the inverse trace constant, which sum_i q_i(end)^2 bounds on this space.
+        const la::DdMatrix column = la::transpose(b);
+        const dd tau = 8.0 * la::dot(r, column.hi(0), column.lo(0), column.hi(0), column.lo(0));
+        for (Size j = 0; j < r; ++j)
+          for (Size i = 0; i <= j; ++i) {
+            const dd value = b(0, i) * db(0, j) + db(0, i) * b(0, j) - tau * (b(0, i) * b(0, j));
+            a.set(i, j, a(i, j) + axis.second * value);
+            if (i != j) a.set(j, i, a(i, j));
+          }
+        for (Size i = 0; i < r; ++i)
+          load[s].set(i, 0, axis.second * (db(0, i) - tau * b(0, i)) / side.a);
+      } else {
+        const dd robin = dd(side.a) / side.b;
+        for (Size j = 0; j < r; ++j)
+          for (Size i = 0; i <= j; ++i) {
+            a.set(i, j, a(i, j) - axis.second * robin * (b(0, i) * b(0, j)));
+            if (i != j) a.set(j, i, a(i, j));
+          }
+        for (Size i = 0; i < r; ++i) load[s].set(i, 0, -(axis.second / side.b) * b(0, i));
+      }
+    }
+    if (axis.has_first && axis.inflow[s]) {
+      add_outer(a, -axis.first * n, b, b);
+      for (Size i = 0; i < r; ++i)
+        load[s].set(i, 0, load[s](i, 0) - axis.first * n * b(0, i) / side.a);
+    }
+  }
+  if (axis.has_first) a = add_scaled(std::move(a), axis.first, basis.project(dq));
+  return a;
+}
 
 Stopwatch::Stopwatch(Timings& timings) : timings_(timings), start_(seconds()) {}
 

@@ -905,9 +905,9 @@ class Reader {
     for (const Entry& entry : entries(*table))
       if (contains(gp_hm_keys(), entry.name))
         fail(entry.position, "key " + quote(entry.name) + " is one of method = \"gp-hm\"");
-    check_keys(
-        *table, "[solver]",
-        {"method", "setup_precision", "tol", "threads", "max_modes", "memory", "guess", "newton"});
+    check_keys(*table, "[solver]",
+               {"method", "setup_precision", "precision", "tol", "threads", "max_modes", "memory",
+                "guess", "newton"});
     Options& options = result_.options;
     if (const auto* node = table->get("guess"))
       options.guess = expression_of(*node, "guess", axis_names_);
@@ -933,6 +933,10 @@ class Reader {
              "setup_precision " + quote(word) + " is not solved yet; use \"dd\"");
       (void)word_of(*node, "setup_precision", {"dd"});
       options.setup_precision = Precision::dd;
+    }
+    if (const auto* node = table->get("precision")) {
+      constexpr Precision precisions[] = {Precision::dd, Precision::double_};
+      options.precision = precisions[word_of(*node, "precision", {"dd", "double"})];
     }
     read_limits(*table);
     if (const auto* node = table->get("max_modes"))

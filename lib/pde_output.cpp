@@ -555,6 +555,7 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
       {"nodes", nodes[static_cast<std::size_t>(options.nodes)]},
       {"method", methods[static_cast<std::size_t>(options.method)]},
       {"setup_precision", options.setup_precision == Precision::dd ? "dd" : "double"},
+      {"precision", options.precision == Precision::dd ? "dd" : "double"},
       {"tolerance", options.tolerance > 0 ? Json(options.tolerance) : Json("auto")},
       {"max_modes", options.max_modes},
       {"threads", options.threads},

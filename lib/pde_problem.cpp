@@ -105,8 +105,8 @@ Expression coefficient(const LinearOperator& op, const std::vector<int>& order) 
 
 Checked check(Problem problem, Options options) {
   Checked c;
-  if (problem.axes.empty() || problem.axes.size() > 2)
-    refuse("problem.axes.size()", std::to_string(problem.axes.size()), "1 or 2");
+  if (problem.axes.empty() || problem.axes.size() > 3)
+    refuse("problem.axes.size()", std::to_string(problem.axes.size()), "1, 2 or 3");
   if (problem.sides.size() != problem.axes.size())
     throw ShapeError("gp_pde::Solver", "problem.sides.size()",
                      static_cast<Size>(problem.sides.size()),
@@ -186,6 +186,31 @@ Checked check(Problem problem, Options options) {
   }
   if (options.max_newton < 1)
     refuse("options.max_newton", std::to_string(options.max_newton), ">= 1");
+  if (d == 3) {
+    if (c.newton)
+      refuse("problem.equation", "a nonlinear equation, or a variable coefficient",
+             "linear with constant coefficients in three dimensions");
+    c.reaction = coefficient(c.op, {0, 0, 0}).constant();
+    for (Size k = 0; k < d; ++k) {
+      if (!c.axis[k].has_second || c.axis[k].second.hi * c.axis[0].second.hi < 0)
+        refuse("problem.equation", "no second derivative, or one of another sign, in " + c.names[k],
+               "elliptic in three dimensions");
+      if (c.axis[k].has_first)
+        refuse("problem.equation", "a first derivative in " + c.names[k],
+               "without first derivatives in three dimensions");
+      for (Size j = 0; j < k; ++j) {
+        std::vector<int> order = orders(d, k, 1);
+        order[j] = 1;
+        if (!coefficient(c.op, order).is_zero())
+          refuse("problem.equation", "a mixed derivative",
+                 "without mixed derivatives in three dimensions");
+      }
+    }
+    if (std::holds_alternative<GridSamples>(problem.forcing) && c.op.forcing_factor != 0)
+      refuse("problem.forcing", "samples", "a formula in three dimensions");
+    if (!options.nodes_per_axis.empty())
+      refuse("options.nodes_per_axis", "given", "left to the solver in three dimensions");
+  }
   if (d == 2) {
     c.reaction = coefficient(c.op, {0, 0}).constant();
     c.mixed = coefficient(c.op, {1, 1}).constant();
@@ -231,7 +256,7 @@ Checked check(Problem problem, Options options) {
   if (options.method == (d == 1 ? Method::galerkin : Method::collocation))
     refuse("options.method", d == 1 ? "galerkin" : "collocation",
            d == 1 ? "automatic or collocation in one dimension"
-                  : "automatic or galerkin in two dimensions");
+                  : "automatic or galerkin in two and three dimensions");
   if (options.kernel == KernelType::periodic &&
       !std::all_of(c.axis.begin(), c.axis.end(), [](const auto& axis) { return axis.periodic; }))
     refuse("options.kernel", "periodic", "with periodic sides on every axis");
@@ -344,9 +369,12 @@ double largest_value(const Checked& c, const RightHandSide& rhs) {
   // Points of Roberts' additive recurrence: equally spread for any number of them.
   constexpr int count = 1 << 16;
   const Size d = c.dimension();
-  const double step[2] = {d == 1 ? 0.6180339887498949 : 0.7548776662466927, 0.5698402909980532};
+  constexpr double steps[3][3] = {{0.6180339887498949, 0, 0},
+                                  {0.7548776662466927, 0.5698402909980532, 0},
+                                  {0.8191725133961645, 0.6710436067037893, 0.5497004779019703}};
+  const double* step = steps[d - 1];
   double largest = 0;
-  double x[2];
+  double x[3];
   for (int i = 0; i < count; ++i) {
     for (Size k = 0; k < d; ++k) {
       const double t = 0.5 + step[k] * i;

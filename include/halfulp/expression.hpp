@@ -49,7 +49,8 @@ namespace halfulp {
 
 namespace detail {
 struct Node;
-}
+class SlabSampler;
+}  // namespace detail
 
 /// An immutable formula; copies share their tree. Arithmetic simplifies constants, zeros and ones.
 class Expression {
@@ -159,6 +160,7 @@ class Program {
   void on_grid(std::span<const std::vector<T>> axes, std::span<T> out, int threads = 0) const;
 
  private:
+  friend class detail::SlabSampler;
   struct Code;
   std::shared_ptr<const Code> code_;
 };

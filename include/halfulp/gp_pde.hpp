@@ -104,6 +104,11 @@ struct Options {
   Nodes nodes = Nodes::gauss;                  ///< kind of those nodes
   Method method = Method::automatic;           ///< collocation in 1-D, galerkin in 2-D
   Precision setup_precision = Precision::dd;
+  /// Of what is done in every solve. double_: all O(N^d) work in double, with operators that are
+  /// combined in double-double and rounded once; in two dimensions where the forcing is a formula
+  /// and the equation is linear with constant coefficients, without first and mixed derivatives
+  /// (elsewhere dd is used). In three dimensions it is always double.
+  Precision precision = Precision::dd;
   double tolerance = 0;             ///< on Report::residual; 0: 1e-10
   std::ptrdiff_t max_modes = 640;   ///< per axis; at most 640 in 1-D and 400 in 2-D are used
   std::optional<Expression> guess;  ///< where Newton's method starts, in the axes' names

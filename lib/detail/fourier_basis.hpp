@@ -34,6 +34,9 @@ class FourierBasis {
                const BasisOptions& options);
 
   [[nodiscard]] std::ptrdiff_t size() const { return even_.rank + odd_.rank; }
+  /// How many of the functions, the first ones, are even about the centre; the others are odd.
+  [[nodiscard]] std::ptrdiff_t even() const { return even_.rank; }
+  [[nodiscard]] double largest_frequency() const { return largest_frequency_; }
   [[nodiscard]] std::ptrdiff_t features() const { return features_; }
   [[nodiscard]] double smallest_pivot() const { return smallest_pivot_; }
   /// Gauss-Legendre nodes on [lower, upper] (increasing) and their weights: enough for products of
@@ -74,6 +77,7 @@ class FourierBasis {
   Half even_, odd_;
   std::ptrdiff_t features_ = 0;
   double smallest_pivot_ = 1;
+  double largest_frequency_ = 0;
   std::vector<dd> nodes_, weights_;
   DdMatrix at_nodes_;
 };

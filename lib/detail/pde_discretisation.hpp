@@ -124,6 +124,12 @@ class Discretisation {
   std::shared_ptr<const la::SylvesterSolver> sylvester_;
 };
 
+/// Galerkin matrix of one axis, a u'' + c u', with its sides in weak form: Nitsche (1971) for
+/// prescribed u, natural conditions for the others, upwind for convection. load[s] multiplies the
+/// data of side s.
+[[nodiscard]] la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis,
+                                       std::array<la::DdMatrix, 2>& load);
+
 /// Adds the time since construction, or since the last call, to a phase.
 class Stopwatch {
  public:
