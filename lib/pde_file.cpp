@@ -1797,10 +1797,12 @@ class Reader {
   void check_type() const {
     const auto value = [&](const std::vector<int>& orders) {
       const auto found = operator_.coefficients.find(orders);
-      return found == operator_.coefficients.end() || !found->second.is_constant()
-                 ? 0.0
-                 : found->second.constant().hi;
+      return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
     };
+    for (const auto& orders : std::vector<std::vector<int>>{{2, 0}, {1, 1}, {0, 2}}) {
+      const auto found = operator_.coefficients.find(orders);
+      if (found != operator_.coefficients.end() && !found->second.is_constant()) return;
+    }
     if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
       fail(equation_position_,
            "the equation is hyperbolic; hyperbolic equations of second order (they need two "

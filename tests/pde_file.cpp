@@ -667,6 +667,7 @@ TEST_CASE("well-posed first-order and periodic set-ups are taken", "[pde_file]")
             "[bc]\n\"x-,x+\" = { type = \"periodic\" }\n\"t-\" = " + inflow,
         box + equation("u_t - u_xx") + "[bc]\n\"x-,x+,t-\" = " + inflow +
             "\"t+\" = { type = \"none\" }\n",
+        box + equation("(2 + x^2)*u_xx + u_xt + u_tt - 1") + "[bc]\n\"x-,x+,t-,t+\" = " + inflow,
         domain + equation("u_x + u") + "[bc]\n\"x+\" = " + inflow,
         domain + equation("u_xx + u - 1") + "[bc]\n\"x-,x+\" = { type = \"neumann\" }\n",
         domain + equation("u_xx - 1") +
