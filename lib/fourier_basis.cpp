@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "halfulp/kernel/dd_math.hpp"
+#include "halfulp/random.hpp"
 
 namespace halfulp::detail {
 namespace {
@@ -63,7 +64,25 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   auto m = static_cast<std::ptrdiff_t>(0.55 * largest * length.hi) + 80;
   m += m % 2;
   std::vector<dd> half_nodes, half_weights;
-  gauss_legendre_half(m, half_nodes, half_weights);
+  const std::ptrdiff_t enough = 8 * features_ + 200;
+  if (options.scattered && m > 8 * enough) {
+    // Few functions of high frequency: scattered points determine them as well, if not to the last
+    // digit (what the modes leave of one band leaks into another). One point in each
+    // of equal parts of the angle, at random, so that no frequency has an alias among the others.
+    m = enough + enough % 2;
+    const std::ptrdiff_t count = m / 2;
+    const dd quarter = kernel::pi() * 0.5;
+    const RandomStream random(/*seed=*/20240707);
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+      const double t = static_cast<double>(i) + random.uniform(static_cast<std::uint64_t>(i));
+      dd s, c;
+      sincos(quarter * t / static_cast<double>(count), s, c);
+      half_nodes.push_back(s);
+      half_weights.push_back(quarter * c / static_cast<double>(count));
+    }
+  } else {
+    gauss_legendre_half(m, half_nodes, half_weights);
+  }
   const std::ptrdiff_t half = m / 2;
   const dd radius = length * 0.5;
   std::vector<dd> shifted(half), root_weight(half);

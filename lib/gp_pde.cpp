@@ -263,8 +263,10 @@ struct Solver::Impl {
                                                  Size k) const {
     const Checked& c = checked;
     const Size d = c.dimension();
-    Size n = 512;
-    while (n < 4 * static_cast<Size>(of.field.basis[k]->nodes().size()) && n < 8192) n *= 2;
+    double top = 0;
+    for (const Band& b : of.disc.bands[k]) top = std::max(top, b.upper);
+    Size n = 512;  // three times the highest frequency and the falloff
+    while (static_cast<double>(n) < 6 * (top * c.length(k).hi / two_pi + 15) && n < 65536) n *= 2;
     std::vector<Points> grid(d);
     for (Size i = 0; i < n; ++i)
       grid[k].push_back(c.end(k, 0) +

@@ -218,6 +218,7 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
     o.margin = choice.margin;
     o.max_modes = choice.most_modes;
     o.periodic = c.axis[k].periodic;
+    o.scattered = c.dimension() == 1 && !c.singular;  // no integrals are needed
     o.threads = c.threads;
     wanted[k].push_back({0, 0});
     wanted[k] = la::merge_bands(std::move(wanted[k]), 2 * o.margin * two_pi / c.length(k).hi);
@@ -308,6 +309,17 @@ Discretisation::LineSystem Discretisation::factor_line(const Checked& c,
     for (Size s = 0; s < k; ++s) all.set(m + s, j, conditions_(s, j));
   }
   LineSystem line;
+  line.columns = columns;
+  if (m + k < columns) {  // fewer equations than unknowns: some solution of few modes
+    line.system = la::pivoted_qr(std::move(all), 1e-12, columns, 1);
+    line.rows_to_modes = std::move(line.system.q);
+    line.system.q = {};
+    line.singular = true;
+    line.smallest_eigenvalue =
+        std::fabs(line.system.r(line.system.rank - 1, line.system.rank - 1).hi);
+    line.condition = std::numeric_limits<double>::infinity();
+    return line;
+  }
   la::BlockQr compressed = la::block_qr(all, c.threads);
   line.rows_to_modes = std::move(compressed.q);
   la::PivotedQr& system = line.system;
@@ -360,7 +372,7 @@ la::DdMatrix Discretisation::LineSystem::solve(const la::DdMatrix& b) const {
   la::DdMatrix y = inner_products(rows_to_modes, b);
   if (system.q.cols() > 0) y = inner_products(system.q, y);
   y = la::solve_upper(system.r, std::move(y));
-  la::DdMatrix x(rows_to_modes.cols(), 1);
+  la::DdMatrix x(columns, 1);
   for (Size i = 0; i < system.rank; ++i) x.set(system.pivots[i], 0, y(i, 0));
   return x;
 }

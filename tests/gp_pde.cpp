@@ -338,6 +338,19 @@ TEST_CASE("a long axis", "[gp_pde]") {
   CHECK(true_error(p, s) <= limit("gp_pde_1d"));
 }
 
+TEST_CASE("ten thousand waves", "[gp_pde]") {
+  Problem p = manufactured({"fast", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "sin(10000*x)", {"DD"}});
+  Solution s = solve(p);
+  CHECK(s.report.ok());
+  CHECK(true_error(p, s) <= limit("gp_pde_1d"));
+  p = manufactured({"fast and slow", {"x"}, {{"0", "9"}}, "u_xx - f", "sin(8000*x) + x^2", {"ND"}});
+  s = solve(p);
+  const double error = true_error(p, s);
+  INFO("error " << error << ", estimate " << s.error_estimate);
+  CHECK(error <= 1e-10);
+  CHECK(error <= s.error_estimate);
+}
+
 TEST_CASE("a resonance is reported", "[gp_pde]") {
   // u'' + pi^2 u = 1 with u = 0 at both ends of [0, 1] has no solution; at 10 pi, with f = x and f
   // = sin(3 pi x), the solution is not unique, though a smooth one fits the data.

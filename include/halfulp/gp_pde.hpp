@@ -15,7 +15,7 @@
 #include "halfulp/kernel/dd.hpp"
 #include "halfulp/report.hpp"
 
-/// Gaussian-process solvers for linear PDEs on intervals and rectangles, in square-root form.
+/// Gaussian-process solvers for PDEs on intervals and rectangles, in square-root form.
 ///
 /// The prior of the solution is a Gaussian process whose spectral density is a mixture of bands,
 /// k(x - x') = sum_j S(w_j) cos(w_j (x - x')), one factor an axis (Fang et al. 2024, eq. 6-9). It

@@ -18,6 +18,9 @@ struct BasisOptions {
   double margin = 12.0;
   double tolerance = 1e-17;  ///< of the rank-revealing factorisation
   std::ptrdiff_t max_modes = 640;
+  /// Where quadrature needs many more nodes than there are functions, take scattered points that
+  /// determine the functions: orthonormal in their sum, then, and not in the integral.
+  bool scattered = false;
   bool periodic = false;  ///< T = 1: the harmonics of the axis themselves
   int threads = 1;
 };
@@ -40,7 +43,7 @@ class FourierBasis {
   [[nodiscard]] std::ptrdiff_t features() const { return features_; }
   [[nodiscard]] double smallest_pivot() const { return smallest_pivot_; }
   /// Gauss-Legendre nodes on [lower, upper] (increasing) and their weights: enough for products of
-  /// two modes.
+  /// two modes (or scattered points).
   [[nodiscard]] const std::vector<dd>& nodes() const { return nodes_; }
   [[nodiscard]] const std::vector<dd>& weights() const { return weights_; }
   /// Basis functions at the nodes, nodes x size().

@@ -91,6 +91,7 @@ class Discretisation {
   struct LineSystem {
     la::DdMatrix rows_to_modes;  ///< orthonormal columns: the rows' part of the factorisation
     la::PivotedQr system;
+    Size columns = 0;  ///< unknowns
     double condition = 1, smallest_eigenvalue = 0;
     bool singular = false;
     [[nodiscard]] la::DdMatrix solve(const la::DdMatrix& b) const;
