@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "detail/bessel_digits.hpp"
-#include "halfulp/kernel/bessel.hpp"
+#include "halfulp/kernel/bessel_function.hpp"
 
 namespace halfulp {
 namespace {
@@ -13,33 +13,16 @@ using kernel::infinity;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-/// Neither finite v >= 0 nor finite x > 0: the table of the header.
-bool is_special(double v, double x) {
-  return !(v >= 0 && x > 0 && v <= kernel::largest && x <= kernel::largest);
-}
-bool is_outside(double v, double x) {
-  return !(v >= 0 && x >= 0) || (v == infinity && x == infinity);
-}
-
-double log_special(detail::BesselKind kind, double v, double x, bool scaled) {
-  if (is_outside(v, x)) return nan;
-  if (kind == detail::BesselKind::second) return x == infinity ? -infinity : infinity;
-  if (x == infinity) return scaled ? -infinity : infinity;
-  return v == 0 ? 0 : -infinity;
-}
-
-double log_bessel(detail::BesselKind kind, double v, double x, bool scaled, BesselMode mode) {
-  if (is_special(v, x)) return log_special(kind, v, x, scaled);
-  const bool second = kind == detail::BesselKind::second;
+double log_bessel(BesselFunction f, double v, double x, BesselMode mode) {
+  if (kernel::bessel_is_special(v, x)) return kernel::bessel_special(f, v, x);
+  const bool second = f == BesselFunction::log_k || f == BesselFunction::log_k_scaled;
+  const bool scaled = f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled;
   const kernel::BesselLog log =
       second ? kernel::bessel_log_k(v, x, scaled) : kernel::bessel_log_i(v, x, scaled);
   const bool accurate = log.error <= 0x1p-54 * std::fabs(log.value.hi);
   if (accurate || mode == BesselMode::fast || !(v < 0x1p400 && x < 0x1p400)) return log.value.hi;
+  const auto kind = second ? detail::BesselKind::second : detail::BesselKind::first;
   return detail::log_bessel_digits(kind, v, x, scaled).hi;
-}
-
-BesselRatio to_ratio(const kernel::BesselRatios& r) {
-  return {r.value, r.complement, r.derivative};
 }
 
 /// The root of `f` - target in (0, inf), from a start; slope by the ratio's derivative.
@@ -72,16 +55,16 @@ double invert_ratio(double v, double ratio, double complement) {
 }  // namespace
 
 double log_bessel_i(double v, double x, BesselMode mode) {
-  return log_bessel(detail::BesselKind::first, v, x, false, mode);
+  return log_bessel(BesselFunction::log_i, v, x, mode);
 }
 double log_bessel_k(double v, double x, BesselMode mode) {
-  return log_bessel(detail::BesselKind::second, v, x, false, mode);
+  return log_bessel(BesselFunction::log_k, v, x, mode);
 }
 double log_bessel_i_scaled(double v, double x, BesselMode mode) {
-  return log_bessel(detail::BesselKind::first, v, x, true, mode);
+  return log_bessel(BesselFunction::log_i_scaled, v, x, mode);
 }
 double log_bessel_k_scaled(double v, double x, BesselMode mode) {
-  return log_bessel(detail::BesselKind::second, v, x, true, mode);
+  return log_bessel(BesselFunction::log_k_scaled, v, x, mode);
 }
 float log_bessel_i(float v, float x, BesselMode mode) {
   return static_cast<float>(log_bessel_i(double{v}, double{x}, mode));
@@ -97,18 +80,21 @@ float log_bessel_k_scaled(float v, float x, BesselMode mode) {
 }
 
 BesselRatio bessel_i_ratio(double v, double x) {
-  if (!is_special(v, x)) return to_ratio(kernel::bessel_i_ratios(v, x));
-  if (is_outside(v, x)) return {nan, nan, nan};
-  if (v == infinity) return {0, 1, 0};
-  if (x == infinity) return {1, 0, 0};
-  return {0, 1, 0.5 / (v + 1)};
+  using enum BesselFunction;
+  if (kernel::bessel_is_special(v, x))
+    return {kernel::bessel_special(i_ratio, v, x), kernel::bessel_special(i_ratio_complement, v, x),
+            kernel::bessel_special(i_ratio_derivative, v, x)};
+  const kernel::BesselRatios r = kernel::bessel_i_ratios(v, x);
+  return {r.value, r.complement, r.derivative};
 }
 
 BesselRatio bessel_k_ratio(double v, double x) {
-  if (!is_special(v, x)) return to_ratio(kernel::bessel_k_ratios(v, x));
-  if (is_outside(v, x)) return {nan, nan, nan};
-  if (x == infinity) return {1, 0, 0};
-  return {infinity, infinity, -infinity};
+  using enum BesselFunction;
+  if (kernel::bessel_is_special(v, x))
+    return {kernel::bessel_special(k_ratio, v, x), kernel::bessel_special(k_ratio_complement, v, x),
+            kernel::bessel_special(k_ratio_derivative, v, x)};
+  const kernel::BesselRatios r = kernel::bessel_k_ratios(v, x);
+  return {r.value, r.complement, r.derivative};
 }
 
 double bessel_i_ratio_inverse(double v, double ratio) { return invert_ratio(v, ratio, 1 - ratio); }
@@ -117,28 +103,16 @@ double bessel_i_ratio_inverse_complement(double v, double complement) {
 }
 
 double log_bessel_i_dx(double v, double x) {
-  if (!is_special(v, x)) return kernel::bessel_i_ratios(v, x).slope;
-  if (is_outside(v, x)) return nan;
-  if (x == infinity) return 1;
-  return v == 0 ? 0 : infinity;
+  return kernel::bessel_value<BesselFunction::log_i_dx>(v, x);
 }
-
 double log_bessel_k_dx(double v, double x) {
-  if (!is_special(v, x)) return kernel::bessel_k_ratios(v, x).slope;
-  if (is_outside(v, x)) return nan;
-  return x == infinity ? -1 : -infinity;
+  return kernel::bessel_value<BesselFunction::log_k_dx>(v, x);
 }
-
 double log_bessel_i_dv(double v, double x) {
-  if (!is_special(v, x)) return kernel::bessel_i_order(v, x);
-  if (is_outside(v, x)) return nan;
-  return x == infinity ? 0 : -infinity;
+  return kernel::bessel_value<BesselFunction::log_i_dv>(v, x);
 }
-
 double log_bessel_k_dv(double v, double x) {
-  if (!is_special(v, x)) return kernel::bessel_k_order(v, x);
-  if (is_outside(v, x)) return nan;
-  return v == 0 || x == infinity ? 0 : infinity;
+  return kernel::bessel_value<BesselFunction::log_k_dv>(v, x);
 }
 
 double bessel(BesselFunction f, double v, double x, BesselMode mode) {

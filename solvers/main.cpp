@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
       "Samples:\n"
       "  halfulp info\n"
       "  halfulp bessel log-i --points points.csv --out values.csv\n"
+      "  halfulp validate bessel --html report.html\n"
       "  halfulp pde check solvers/inputs/u1.toml\n"
       "  halfulp pde solve solvers/inputs/u1.toml --out out/u1\n"
       "Exit codes: 0 done, 2 bad usage or input, 3 did not converge (output is written), 4 no "
@@ -65,6 +66,7 @@ int main(int argc, char** argv) {
   Exit exit = Exit::done;
   add_bessel(app, common, exit);
   add_gp_pde(app, common, exit);
+  add_validate(app, common, exit);
   add_info(app, common, exit);
   try {
     app.parse(argc, argv);

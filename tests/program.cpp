@@ -182,3 +182,29 @@ TEST_CASE("bessel evaluates a table of points", "[program]") {
   std::ofstream(points) << "v,y\n1e7,3\n";
   CHECK(run(folder, "bessel log-i --points '" + points + "'").code == 2);
 }
+
+TEST_CASE("validate measures against the tables and says so when a budget is broken", "[program]") {
+  const Folder folder;
+  const std::string report = (folder.path / "report.html").string();
+  const Run good = run(folder, "validate bessel --samples 1000 --html '" + report + "'");
+  INFO(good.out << good.err);
+  CHECK(good.code == 0);
+  CHECK(good.out.find("\npassed in ") != std::string::npos);
+  CHECK(content(report).starts_with("<!doctype html>"));
+  const auto object = nlohmann::json::parse(run(folder, "validate --json --samples 1000").out);
+  CHECK(object["report"]["status"] == "passed");
+  CHECK(object["result"]["functions"].size() == 18);
+  // a reference off by 2^-40: the measurement must fail
+  const auto source = std::filesystem::path(inputs).parent_path().parent_path() / "validation";
+  const auto copy = folder.path / "validation";
+  std::filesystem::create_directories(copy);
+  std::filesystem::copy(source / "data", copy / "data", std::filesystem::copy_options::recursive);
+  std::filesystem::copy(source / "budgets.csv", copy / "budgets.csv");
+  std::ofstream(copy / "data" / "bessel_log_k.csv", std::ios::app)
+      << "0,0x1p+0,0x1p+1,-0x1.f6p+0,0\n";
+  const Run bad = run(folder, "validate bessel --samples 1000 --data '" + copy.string() + "'");
+  CHECK(bad.code == 1);
+  CHECK(bad.out.find("FAILED") != std::string::npos);
+  std::filesystem::remove(copy / "data" / "bessel_log_k.csv");
+  CHECK(run(folder, "validate bessel --samples 1000 --data '" + copy.string() + "'").code == 2);
+}

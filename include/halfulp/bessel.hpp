@@ -2,6 +2,8 @@
 
 #include <span>
 
+#include "halfulp/kernel/bessel_name.hpp"
+
 /// Modified Bessel functions I_v(x) and K_v(x) on the log scale: real orders v >= 0, arguments
 /// x >= 0, without overflow or underflow, with their ratios and derivatives.
 ///
@@ -91,24 +93,6 @@ struct BesselRatio {
 /// @accuracy  budgets `bessel_log_i_dv`, `bessel_log_k_dv`
 [[nodiscard]] double log_bessel_i_dv(double v, double x);
 [[nodiscard]] double log_bessel_k_dv(double v, double x);
-
-/// The functions by name, for batches.
-enum class BesselFunction {
-  log_i,
-  log_k,
-  log_i_scaled,
-  log_k_scaled,
-  i_ratio,
-  i_ratio_complement,
-  i_ratio_derivative,
-  k_ratio,
-  k_ratio_complement,
-  k_ratio_derivative,
-  log_i_dx,
-  log_k_dx,
-  log_i_dv,
-  log_k_dv,
-};
 
 struct BesselOptions {
   BesselMode mode = BesselMode::accurate;

@@ -11,8 +11,8 @@ namespace {
 using bessel_arb::Ball;
 
 constexpr slong precision = 220;
-constexpr int degree = 13;  // total
-constexpr int nodes = 20;
+constexpr int most_degree = 16;  // total
+constexpr int nodes = 22;
 constexpr int rows = 19;  // w from 2^((k - 3)/3) to 2^((k - 2)/3)
 
 /// S at t = v/w (first kind) or u = x/w (second), W = 1/w.
@@ -63,18 +63,19 @@ void transform(std::vector<Ball>& f, std::size_t begin, std::size_t stride) {
 
 /// The coefficients of Chebyshev's polynomials in powers.
 std::vector<std::vector<long>> chebyshev() {
-  std::vector<std::vector<long>> t(degree + 1, std::vector<long>(degree + 1, 0));
+  std::vector<std::vector<long>> t(most_degree + 1, std::vector<long>(most_degree + 1, 0));
   t[0][0] = 1;
   t[1][1] = 1;
-  for (int n = 2; n <= degree; ++n)
-    for (int k = 0; k <= degree; ++k) t[n][k] = (k > 0 ? 2 * t[n - 1][k - 1] : 0) - t[n - 2][k];
+  for (int n = 2; n <= most_degree; ++n)
+    for (int k = 0; k <= most_degree; ++k)
+      t[n][k] = (k > 0 ? 2 * t[n - 1][k - 1] : 0) - t[n - 2][k];
   return t;
 }
 
-/// Powers a^i b^j, i + j <= degree; i from the highest down, then j from the highest down, as the
-/// two Horner schemes read them, then a bound of the error; a from [a0, a1] and b from [b0, b1]
-/// scaled to [-1, 1].
-void print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, const arb_t b1) {
+/// The degree, the least that leaves out less than 2^-58; a bound of what is left out; then powers
+/// a^i b^j, i + j <= degree; i from the highest down, then j from the highest down, as the two
+/// Horner schemes read them; a from [a0, a1] and b from [b0, b1] scaled to [-1, 1].
+int print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, const arb_t b1) {
   static const auto power = chebyshev();
   std::vector<Ball> f(nodes * nodes), a(nodes), b(nodes);
   Ball angle, half, middle;
@@ -93,6 +94,19 @@ void print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, con
     for (int q = 0; q < nodes; ++q) remainder(f[p * nodes + q].v, second, a[p].v, b[q].v);
   for (int p = 0; p < nodes; ++p) transform(f, p * nodes, 1);
   for (int q = 0; q < nodes; ++q) transform(f, q, nodes);
+  int degree = 1;
+  Ball rest;
+  for (;; ++degree) {
+    arb_zero(rest.v);
+    for (int m = 0; m < nodes; ++m)
+      for (int n = 0; n < nodes; ++n) {
+        if (m + n <= degree) continue;
+        arb_abs(angle.v, f[m * nodes + n].v);
+        arb_add(rest.v, rest.v, angle.v, precision);
+      }
+    if (degree == most_degree || arf_cmp_d(arb_midref(rest.v), 0x1p-58) < 0) break;
+  }
+  std::printf("    %d, %a,\n", degree, arf_get_d(arb_midref(rest.v), ARF_RND_UP));
   for (int i = degree; i >= 0; --i) {
     std::printf("   ");
     for (int j = degree - i; j >= 0; --j) {
@@ -106,14 +120,7 @@ void print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, con
     }
     std::printf("\n");
   }
-  Ball rest;  // the coefficients left out bound the error
-  for (int m = 0; m < nodes; ++m)
-    for (int n = 0; n < nodes; ++n) {
-      if (m + n <= degree) continue;
-      arb_abs(angle.v, f[m * nodes + n].v);
-      arb_add(rest.v, rest.v, angle.v, precision);
-    }
-  std::printf("    %a,\n", arf_get_d(arb_midref(rest.v), ARF_RND_UP));
+  return 2 + (degree + 1) * (degree + 2) / 2;
 }
 
 /// The lower end of row k in W = 1/w, as the double that the code computes with.
@@ -134,17 +141,17 @@ int main() {
       "// Written by validation/generate/bessel_cells.cpp; a test compares every bit.\n"
       "// clang-format off\n\n"
       "namespace halfulp::detail {\n\n"
-      "inline constexpr int bessel_cell_degree = %d;\n"
-      "inline constexpr int bessel_cell_size = %d;  // coefficients, then a bound of the error\n"
       "inline constexpr int bessel_cell_rows = %d;\n\n"
       "/// 1/w at the ends of the rows, falling.\n"
       "inline constexpr double bessel_cell_inverse_w[%d] = {",
-      degree, (degree + 1) * (degree + 2) / 2 + 1, rows, rows + 1);
+      rows, rows + 1);
   for (int k = 0; k <= rows; ++k) std::printf("%s%a", k == 0 ? "" : ", ", inverse_w(k));
   std::printf("};\n\n");
-  const auto print = [](bool second, int row, double a0, double a1) {
+  std::vector<int> start[2] = {{0}, {0}};
+  const auto print = [&start](bool second, int row, double a0, double a1) {
     const Ball low(a0), high(a1), b0(inverse_w(row + 1)), b1(inverse_w(row));
-    print_cell(second, low.v, high.v, b0.v, b1.v);
+    std::vector<int>& ends = start[second ? 1 : 0];
+    ends.push_back(ends.back() + print_cell(second, low.v, high.v, b0.v, b1.v));
   };
   constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
                               0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
@@ -165,9 +172,14 @@ int main() {
       print(true, row, 0, sixth[1]);
     for (int k = 1; k < 6; ++k) print(true, row, sixth[k], sixth[k + 1]);
   }
-  std::printf("};\n\n");
+  std::printf("};\n\n/// Where the cells begin.\n");
+  for (int kind = 0; kind < 2; ++kind) {
+    std::printf("inline constexpr int bessel_cell_start_%c[] = {", kind == 0 ? 'i' : 'k');
+    for (const int place : start[kind]) std::printf("%d, ", place);
+    std::printf("};\n");
+  }
   std::printf(
-      "/// For the mantissa m of bits 0x3fe6a09e00000000 + (i << 48) on: c near 1/m in 12 bits, "
+      "\n/// For the mantissa m of bits 0x3fe6a09e00000000 + (i << 48) on: c near 1/m in 12 bits, "
       "then\n"
       "/// -log c as hi, lo.\ninline constexpr double bessel_log_table[3][16] = {\n");
   std::vector<double> column[3];

@@ -146,6 +146,25 @@ HALFULP_HD inline int bessel_slope_terms(double w) {
   return w > 41.3 ? (w > 45.3 ? 16 : 17) : w > 38.3 ? 18 : 19;
 }
 
+/// sum s_k W^k to about 2^-105: the terms behind the first `leading` are small enough for doubles.
+HALFULP_HD inline dd bessel_sum_digits(dd t2, dd inverse_w, int leading) {
+  double tail = 0;
+  for (int k = bessel_log_terms; k > leading; --k) {
+    const int row = k * (k + 1) / 2 - 1;
+    double p = bessel_log_series(row + k).hi;
+    for (int j = k - 1; j >= 0; --j) p = p * t2.hi + bessel_log_series(row + j).hi;
+    tail = (tail + p) * inverse_w.hi;
+  }
+  dd sum = tail;
+  for (int k = leading; k >= 1; --k) {
+    const int row = k * (k + 1) / 2 - 1;
+    dd p = bessel_log_series(row + k);
+    for (int j = k - 1; j >= 0; --j) p = p * t2 + bessel_log_series(row + j);
+    sum = (sum + p) * inverse_w;
+  }
+  return sum;
+}
+
 /// (1) or (2), with +x (I) or -x (K) left out where scaled.
 HALFULP_HD inline BesselLog bessel_log_wide(bool second, double v, double x, bool scaled) {
   const double sign = second ? -1 : 1;
@@ -174,7 +193,7 @@ HALFULP_HD inline BesselLog bessel_log_wide(bool second, double v, double x, boo
   if (error < 0x1p-55 * std::fabs(value.hi)) return {value, error};
   const dd wide_inverse = 1.0 / f.w;
   const dd wide_t = v * wide_inverse;
-  value = head + bessel_sums(bessel_log_terms, wide_t * wide_t, sign * wide_inverse).s;
+  value = head + bessel_sum_digits(wide_t * wide_t, sign * wide_inverse, bessel_terms(f.w.hi));
   const double square = inverse_w * inverse_w, fifth = square * square * inverse_w;
   const double power = fifth * fifth * fifth * fifth * fifth;
   const double t2 = t * t;
