@@ -349,7 +349,7 @@ std::filesystem::path data_folder(const std::string& given) {
   if (!given.empty()) return given;
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
-  const auto installed = program.parent_path().parent_path() / "share" / "halfulp" / "validation";
+  auto installed = program.parent_path().parent_path() / "share" / "halfulp" / "validation";
   if (!error && std::filesystem::exists(installed / "budgets.csv")) return installed;
   return HALFULP_VALIDATION_FOLDER;
 }
