@@ -1,7 +1,9 @@
 // Writes lib/detail/bessel_cells.hpp: what is left of log I and log K after the leading terms of
 // the uniform expansions, as polynomials on cells for 1/2 <= w < 40, and a table for logarithms.
 // From Arb; validation/CMakeLists.txt compares the file that stands there with what this writes.
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 #include "../oracle/bessel_arb.hpp"
@@ -133,51 +135,24 @@ double inverse_w(int k) {
   return arf_get_d(arb_midref(w.v), ARF_RND_NEAR);
 }
 
-}  // namespace
+constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
+                            0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
+                            1};
 
-int main() {
-  std::printf(
-      "#pragma once\n\n"
-      "// Written by validation/generate/bessel_cells.cpp; a test compares every bit.\n"
-      "// clang-format off\n\n"
-      "namespace halfulp::detail {\n\n"
-      "inline constexpr int bessel_cell_rows = %d;\n\n"
-      "/// 1/w at the ends of the rows, falling.\n"
-      "inline constexpr double bessel_cell_inverse_w[%d] = {",
-      rows, rows + 1);
-  for (int k = 0; k <= rows; ++k) std::printf("%s%a", k == 0 ? "" : ", ", inverse_w(k));
-  std::printf("};\n\n");
-  std::vector<int> start[2] = {{0}, {0}};
-  const auto print = [&start](bool second, int row, double a0, double a1) {
+/// The cells of a row; adds where each ends to `ends`.
+void print_row(bool second, int row, std::vector<int>& ends) {
+  const auto print = [&](double a0, double a1) {
     const Ball low(a0), high(a1), b0(inverse_w(row + 1)), b1(inverse_w(row));
-    std::vector<int>& ends = start[second ? 1 : 0];
     ends.push_back(ends.back() + print_cell(second, low.v, high.v, b0.v, b1.v));
   };
-  constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
-                              0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
-                              1};
-  std::printf(
-      "/// First kind: six cells of t = v/w a row.\ninline constexpr double bessel_cells_i[] = "
-      "{\n");
-  for (int row = 0; row < rows; ++row)
-    for (int k = 0; k < 6; ++k) print(false, row, sixth[k], sixth[k + 1]);
-  std::printf(
-      "};\n\n/// Second kind: six cells of u = x/w a row, the first of them in the rows below w = "
-      "8 cut in\n"
-      "/// five from u = 1/192 on, doubling.\ninline constexpr double bessel_cells_k[] = {\n");
-  for (int row = 0; row < rows; ++row) {
-    if (row < 12)
-      for (int k = 5; k >= 1; --k) print(true, row, sixth[1] / (1 << k), sixth[1] / (1 << (k - 1)));
-    else
-      print(true, row, 0, sixth[1]);
-    for (int k = 1; k < 6; ++k) print(true, row, sixth[k], sixth[k + 1]);
-  }
-  std::printf("};\n\n/// Where the cells begin.\n");
-  for (int kind = 0; kind < 2; ++kind) {
-    std::printf("inline constexpr int bessel_cell_start_%c[] = {", kind == 0 ? 'i' : 'k');
-    for (const int place : start[kind]) std::printf("%d, ", place);
-    std::printf("};\n");
-  }
+  if (second && row < 12)
+    for (int k = 5; k >= 1; --k) print(sixth[1] / (1 << k), sixth[1] / (1 << (k - 1)));
+  else
+    print(0, sixth[1]);
+  for (int k = 1; k < 6; ++k) print(sixth[k], sixth[k + 1]);
+}
+
+void print_log_table() {
   std::printf(
       "\n/// For the mantissa m of bits 0x3fe6a09e00000000 + (i << 48) on: c near 1/m in 12 bits, "
       "then\n"
@@ -204,6 +179,45 @@ int main() {
       std::printf("%s%a", i == 0 ? "" : ", ", values[i]);
     std::printf("},\n");
   }
-  std::printf("};\n\n}  // namespace halfulp::detail\n");
+  std::printf("};\n");
+}
+
+}  // namespace
+
+/// Without arguments the whole header; with numbers of rows the cells of these, to compare with a
+/// part.
+int main(int argc, char** argv) {
+  std::vector<int> start[2] = {{0}, {0}};
+  for (int i = 1; i < argc; ++i)
+    for (const bool second : {false, true}) print_row(second, std::atoi(argv[i]), start[0]);
+  if (argc > 1) return 0;
+  std::printf(
+      "#pragma once\n\n"
+      "// Written by validation/generate/bessel_cells.cpp; a test compares every bit.\n"
+      "// clang-format off\n\n"
+      "namespace halfulp::detail {\n\n"
+      "inline constexpr int bessel_cell_rows = %d;\n\n"
+      "/// 1/w at the ends of the rows, falling.\n"
+      "inline constexpr double bessel_cell_inverse_w[%d] = {",
+      rows, rows + 1);
+  for (int k = 0; k <= rows; ++k) std::printf("%s%a", k == 0 ? "" : ", ", inverse_w(k));
+  std::printf(
+      "};\n\n/// First kind: six cells of t = v/w a row.\n"
+      "inline constexpr double bessel_cells_i[] = {\n");
+  for (int row = 0; row < rows; ++row) print_row(false, row, start[0]);
+  std::printf(
+      "};\n\n/// Second kind: six cells of u = x/w a row, the first of them in the rows below w = "
+      "8 "
+      "cut in\n"
+      "/// five from u = 1/192 on, doubling.\ninline constexpr double bessel_cells_k[] = {\n");
+  for (int row = 0; row < rows; ++row) print_row(true, row, start[1]);
+  std::printf("};\n\n/// Where the cells begin.\n");
+  for (int kind = 0; kind < 2; ++kind) {
+    std::printf("inline constexpr int bessel_cell_start_%c[] = {", kind == 0 ? 'i' : 'k');
+    for (const int place : start[kind]) std::printf("%d, ", place);
+    std::printf("};\n");
+  }
+  print_log_table();
+  std::printf("\n}  // namespace halfulp::detail\n");
   flint_cleanup();
 }

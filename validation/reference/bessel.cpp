@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
     std::FILE* file = std::fopen(path.c_str(), "w");
     if (file == nullptr) return std::perror(path.c_str()), 2;
     std::fprintf(file,
-                 "# Written by validation/reference/bessel.cpp: Arb %s; seed 2000 + region. Value "
+                 "# Written by validation/reference/bessel.cpp: Arb %s, seed 2000 + region. Value "
                  "= hi + lo.\n"
                  "# region:",
                  arb_version);
