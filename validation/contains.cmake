@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # cmake -DPROGRAM= -DFILE= [-DARGUMENTS=] -P: fails unless FILE contains what PROGRAM prints, cell by
 # cell where it prints several kinds. With -DFOLDER= -DSTORED= instead: PROGRAM writes files into
 # FOLDER, and every line of each must be one of the file of that name in STORED.
