@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "halfulp/kernel/dd_math.hpp"
 #include "halfulp/random.hpp"
@@ -41,12 +42,15 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   const dd two_pi = kernel::pi() * 2.0;
   step_ = options.periodic ? two_pi / length : two_pi / (length * options.extension);
   const double falloff = options.margin * two_pi.hi / length.hi;
-  double top = 0;
-  for (const auto& band : bands) top = std::max(top, band.upper);
-
+  std::set<std::ptrdiff_t> near;  // multiples of the step that some band reaches
+  for (const auto& band : bands) {
+    const auto first =
+        static_cast<std::ptrdiff_t>(std::max(0.0, (band.lower - falloff) / step_.hi));
+    const auto last = static_cast<std::ptrdiff_t>((band.upper + falloff) / step_.hi);
+    for (std::ptrdiff_t j = first; j <= last; ++j) near.insert(near.end(), j);
+  }
   Half all;
-  const auto count = static_cast<std::ptrdiff_t>((top + falloff) / step_.hi) + 1;
-  for (std::ptrdiff_t j = 0; j <= count; ++j) {
+  for (const std::ptrdiff_t j : near) {
     const double s =
         root_density(step_.hi * static_cast<double>(j), bands, falloff, options.kernel);
     if (s > 0) {

@@ -357,6 +357,10 @@ struct Solver::Impl {
         const auto own = oscillation_bands(c);
         bands[k].insert(bands[k].end(), own.begin(), own.end());
       }
+      // Frequencies that no arithmetic tells apart.
+      if (std::erase_if(bands[k],
+                        [&](const Band& b) { return !(b.upper * c.length(k).hi < 1e12); }) > 0)
+        reachable = false;
       if (modes_of(bands[k], k) <= static_cast<double>(most)) continue;
       bands[k] = {{0, (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi}};
       reachable = false;
@@ -392,6 +396,8 @@ struct Solver::Impl {
       } else {
         bands = wider(bands, round, static_cast<double>(most));
       }
+      for (Size k = 0; k < d; ++k)
+        std::erase_if(bands[k], [&](const Band& b) { return !(b.upper * c.length(k).hi < 1e12); });
       if (same(last, bands)) continue;
       Candidate next = attempt(bands, rhs, {15, most, samples[1]},
                                best.field.converged ? &best.field : nullptr, timings);
@@ -501,7 +507,7 @@ struct Solver::Impl {
           relative(std::max(quality.residual * quality.scale, sample_error * quality.largest),
                    field.smallest_eigenvalue * size);
       s.error_estimate = std::max({s.error_estimate, quality.boundary, response});
-      if (field.singular || !field.converged || !(s.error_estimate <= 1))
+      if (field.singular || !field.converged || !data_seen || !(s.error_estimate <= 1))
         s.error_estimate = std::max(1.0, s.error_estimate);
     }
     s.newton_steps = field.newton_steps;
@@ -516,7 +522,7 @@ struct Solver::Impl {
     if (!data_resolved())
       s.warnings.push_back(
           "the forcing or boundary data are not resolved by their sampling: a jump, a kink, or "
-          "samples too coarse for their highest frequency");
+          "samples that are noisy or too coarse for their highest frequency");
     if (!field.converged)
       s.warnings.push_back("Newton's method did not converge: start it nearer, by a guess");
     if (field.singular)

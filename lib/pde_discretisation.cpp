@@ -490,6 +490,7 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
   const auto& orders = pointwise_.orders();
   const auto fields_of = [&](const la::DdMatrix& state) {
     std::vector<la::DdMatrix> fields;
+    fields.reserve(orders.size());
     for (const auto& order : orders)
       fields.push_back(la::multiply(at_nodes_[0][order[0]], state, c.threads));
     return fields;
@@ -527,6 +528,7 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
   const Size rows = x.rows(), columns = x.cols();
   // What the reference operator has instead of the pointwise terms.
   Points reference;
+  reference.reserve(orders.size());
   for (const auto& order : orders) {
     const bool mixed = order[0] == 1 && order[1] == 1;
     const Expression e = coefficient(c.op, order);
@@ -534,6 +536,7 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
   }
   const auto fields_of = [&](const la::DdMatrix& state) {
     std::vector<la::DdMatrix> fields;
+    fields.reserve(orders.size());
     for (const auto& order : orders)
       fields.push_back(la::multiply(la::multiply(at_nodes_[0][order[0]], state, c.threads),
                                     la::transpose(at_nodes_[1][order[1]]), c.threads));
@@ -609,7 +612,7 @@ la::DdMatrix Discretisation::data_on(const Checked& c, const RightHandSide& rhs,
   // Samples on other axes than those of the plan have a fit of their own.
   std::vector<std::vector<Band>> own;
   for (Size k = 0; k < c.dimension(); ++k) own.push_back(sample_spectrum(c, rhs, k).bands);
-  return add_scaled(std::move(f), 1.0, SampleFit(c, rhs, std::move(own), 1).values(rhs, grid));
+  return add_scaled(std::move(f), 1.0, SampleFit(c, rhs, own, 1).values(rhs, grid));
 }
 
 la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& rhs,

@@ -53,7 +53,8 @@ PointwiseEquation::PointwiseEquation(const Checked& c, bool keep_constant) {
   std::vector<std::string> inputs = c.names;
   std::vector<Expression> partial;
   for (std::size_t k = 0; k < e.names.size(); ++k) {
-    if (!keep_constant && e.partial[k].is_constant()) {
+    const bool mixed = e.orders[k].size() > 1 && e.orders[k][0] == 1 && e.orders[k][1] == 1;
+    if (!keep_constant && e.partial[k].is_constant() && !mixed) {
       left = left.substitute(e.names[k], Expression(0.0));  // affine in it: leaves the rest alone
       continue;
     }

@@ -147,10 +147,12 @@ SampleSpectrum sample_spectrum(const Checked& c, const RightHandSide& rhs, Size 
   if (n >= 200 && equally_spaced(p) && whole) {
     const double bin = two_pi / (span * static_cast<double>(n) / static_cast<double>(n - 1));
     s = transform(lines.rounded(), lines.cols(), scale, bin, rounding);
+    // The end of the spectrum is noise, if it is small, and noise is everywhere.
     double tail = 0;
     const auto size = s.amplitude.size();
     for (std::size_t i = size - size / 16 - 1; i < size; ++i) tail = std::max(tail, s.amplitude[i]);
     s.resolved = tail <= 1e-9;
+    s.bands = la::find_bands(s.amplitude, std::max(rounding, 6 * tail), bin);
     return s;
   }
 

@@ -283,6 +283,40 @@ TEST_CASE("samples on axes of any spacing", "[gp_pde]") {
   }
 }
 
+TEST_CASE("noisy samples", "[gp_pde]") {
+  Problem p =
+      manufactured({"noisy", {"x"}, {{"0", "1"}}, "u_xx - f", "sin(20*x) + cos(3*x)", {"DD"}});
+  const GridSamples clean = sampled(p, 400);
+  std::mt19937_64 generator(3);
+  std::normal_distribution<double> normal;
+  for (const double noise : {1e-14, 1e-12, 1e-6}) {
+    GridSamples g = clean;
+    for (double& v : g.values) v += 400 * noise * normal(generator);
+    p.forcing = g;
+    const Solution s = solve(p);
+    const double error = true_error(p, s);
+    INFO("noise " << noise << ": error " << error << ", estimate " << s.error_estimate);
+    CHECK(error <= 3 * noise);
+    CHECK(error <= s.error_estimate);
+    CHECK(s.error_estimate <= 1000 * noise);
+    CHECK(s.report.ok() == (noise < 1e-9));
+  }
+}
+
+TEST_CASE("frequencies that nothing resolves", "[gp_pde]") {
+  for (const char* equation : {"1e-300*u_xx + u - f", "1e-14*u_xx + u - f"}) {
+    const Problem p = manufactured({"fast", {"x"}, {{"0", "1"}}, equation, "x", {"DD"}});
+    const Solution s = solve(p);
+    INFO(equation << ": error " << true_error(p, s) << ", estimate " << s.error_estimate);
+    CHECK(true_error(p, s) <= s.error_estimate);
+  }
+  const Problem spike = manufactured(
+      {"spike", {"x"}, {{"0", "1"}}, "u_xx - f", "x + exp(-(1e6*(x - 0.51))^2)", {"DD"}});
+  const Solution s = solve(spike);
+  CHECK_FALSE(s.report.ok());
+  CHECK(s.error_estimate >= 1);
+}
+
 TEST_CASE("what is not resolved is said to be so", "[gp_pde]") {
   // A kink in the second derivative, a step in the forcing, and too few nodes for the frequency.
   for (const char* exact : {"abs(x - 0.1)^3", "step(x - 0.3)*(x - 0.3)^2"}) {
