@@ -583,6 +583,7 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
          {"smallest_pivot", number(axis.smallest_pivot)},
          {"bands", bands}});
   }
+  result["newton_steps"] = solution.newton_steps;
   result["condition"] = number(solution.condition);
   result["residual"] = number(solution.residual);
   result["residual_scale"] = number(solution.residual_scale);

@@ -13,7 +13,8 @@ namespace halfulp::gp_pde::detail {
 class PointwiseEquation {
  public:
   PointwiseEquation() = default;
-  /// @param keep_constant  false: terms with constant coefficients are left out (but u_xy, which the
+  /// @param keep_constant  false: terms with constant coefficients are left out (but u_xy, which
+  /// the
   ///                       preconditioner does not have)
   PointwiseEquation(const Checked& c, bool keep_constant);
 
