@@ -10,6 +10,7 @@
 #include "detail/blas_threads.hpp"
 #include "detail/dd_eigen.hpp"
 #include "detail/pde_discretisation.hpp"
+#include "detail/separate.hpp"
 #include "detail/slab_sampler.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/error.hpp"
@@ -444,11 +445,77 @@ Doubles BoxSolver::project(const Program<dd>& formula, Size skip, int threads) c
   return project_box(*axes[0], *axes[1], *axes[2], f, threads);
 }
 
+std::optional<Doubles> BoxSolver::project_products(const Checked& c, const Expression& formula,
+                                                   int threads) const {
+  constexpr std::size_t most = 48;
+  const auto terms = la::separate(formula, c.names, most);
+  if (!terms || terms->empty()) return std::nullopt;
+  const la::OneBlasThread one;
+  const auto count = static_cast<Size>(terms->size());
+  const std::size_t d = axes_.size();
+  std::array<Doubles, 3> factor;  // count x modes
+  for (std::size_t k = 0; k < d; ++k) {
+    const BoxAxis& a = *axes_[k];
+    std::vector<Expression> formulas;
+    for (const auto& t : *terms) formulas.push_back(t[k]);
+    const auto n = static_cast<Size>(a.nodes.size());
+    std::vector<dd> values(count * n);
+    Program<dd>(formulas, {c.names[k]}).on_grid(std::vector<Points>{a.nodes}, values, threads);
+    Doubles line(n), folded(2 * count * a.half);
+    for (Size t = 0; t < count; ++t) {
+      for (Size i = 0; i < n; ++i) line[i] = values[t * n + i].hi;
+      if (a.folded)
+        fold(line.data(), a.half, folded.data() + t * a.half, folded.data() + (count + t) * a.half);
+      else
+        std::copy_n(line.data(), n, folded.data() + t * n);
+    }
+    factor[k].resize(count * a.modes());
+    for (Size p = 0; p < parts(a); ++p)
+      gemm(count, a.rank[p], a.half, folded.data() + p * count * a.half, a.half,
+           a.projector[p].data(), a.half, true, factor[k].data() + offset(a, p), a.modes());
+  }
+  const Size r0 = axes_[0]->modes(), r1 = axes_[1]->modes(), r2 = d == 3 ? axes_[2]->modes() : 1;
+  // sum over terms of a (x) b (x) c, one slab of the first index after the other.
+  Doubles out(r0 * r1 * r2);
+  if (d == 2) {
+    Doubles transposed(r0 * count);
+    for (Size t = 0; t < count; ++t)
+      for (Size i = 0; i < r0; ++i) transposed[i * count + t] = factor[0][t * r0 + i];
+    gemm(r0, r1, count, transposed.data(), count, factor[1].data(), r1, false, out.data(), r1);
+  } else {
+    parallel_for(r0, threads, [&](Size i) {
+      Doubles scaled(r1 * count);
+      for (Size t = 0; t < count; ++t)
+        for (Size j = 0; j < r1; ++j)
+          scaled[j * count + t] = factor[0][t * r0 + i] * factor[1][t * r1 + j];
+      gemm(r1, r2, count, scaled.data(), count, factor[2].data(), r2, false,
+           out.data() + i * r1 * r2, r2);
+    });
+  }
+  // Terms much larger than their sum have lost as many digits.
+  double sum = 0;
+  for (Size t = 0; t < count; ++t) {
+    double size = 1;
+    for (std::size_t k = 0; k < d; ++k) {
+      const auto r = axes_[k]->modes();
+      double square = 0;
+      for (Size i = 0; i < r; ++i) square += factor[k][t * r + i] * factor[k][t * r + i];
+      size *= std::sqrt(square);
+    }
+    sum += size;
+  }
+  const double size = rms_of(out) * std::sqrt(static_cast<double>(out.size()));
+  if (!(sum <= 16 * size)) return std::nullopt;
+  return out;
+}
+
 BoxField BoxSolver::solve(const Checked& c, const RightHandSide& rhs, Timings& timings) const {
   Stopwatch watch(timings);
   const Size d = c.dimension(), r0 = axes_[0]->modes(), r1 = axes_[1]->modes(),
              r2 = d == 3 ? axes_[2]->modes() : 1;
-  BoxField field{axes_, project(rhs.formula, -1, c.threads), 0, c.threads};
+  auto products = project_products(c, rhs.expression, c.threads);
+  BoxField field{axes_, products ? std::move(*products) : project(rhs.formula, -1, c.threads), 0,
+                 c.threads};
   Doubles& x = field.coefficients;
   watch.lap("projection");
   for (const SideData& side : sides_) {

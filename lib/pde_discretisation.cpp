@@ -222,7 +222,16 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
     o.threads = c.threads;
     wanted[k].push_back({0, 0});
     wanted[k] = la::merge_bands(std::move(wanted[k]), 2 * o.margin * two_pi / c.length(k).hi);
-    basis.push_back(std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted[k], o));
+    const auto same = [](const Band& p, const Band& q) {
+      return p.lower == q.lower && p.upper == q.upper;
+    };
+    const bool twin =
+        k == 1 && c.end(0, 0) == c.end(1, 0) && c.end(0, 1) == c.end(1, 1) &&
+        c.axis[0].periodic == c.axis[1].periodic &&
+        std::equal(wanted[0].begin(), wanted[0].end(), wanted[1].begin(), wanted[1].end(), same);
+    basis.push_back(
+        twin ? basis[0]
+             : std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted[k], o));
   }
   bands = std::move(wanted);
   watch.lap("basis");

@@ -314,11 +314,15 @@ la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) 
 }
 
 RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, GridSamples>& forcing)
-    : formula(c.op.source, c.names), formula_double(c.op.source, c.names), threads(c.threads) {
-  if (const auto* expression = std::get_if<Expression>(&forcing)) {
-    const Expression all = c.op.source + Expression(c.op.forcing_factor) * *expression;
-    formula = Program<dd>(all, c.names);
-    formula_double = Program<double>(all, c.names);
+    : expression(c.op.source),
+      formula(c.op.source, c.names),
+      formula_double(c.op.source, c.names),
+      threads(c.threads) {
+  if (const auto* given = std::get_if<Expression>(&forcing)) {
+    if (c.op.forcing_factor == 0) return;
+    expression = c.op.source + Expression(c.op.forcing_factor) * *given;
+    formula = Program<dd>(expression, c.names);
+    formula_double = Program<double>(expression, c.names);
     return;
   }
   if (c.op.forcing_factor == 0) return;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "detail/fourier_basis.hpp"
@@ -81,6 +82,10 @@ class BoxSolver {
 
  private:
   [[nodiscard]] Doubles project(const Program<dd>& formula, Size skip, int threads) const;
+  /// As project, by products of one axis each; nothing where the formula is no short sum of such
+  /// products, or where they cancel.
+  [[nodiscard]] std::optional<Doubles> project_products(const Checked& c, const Expression& formula,
+                                                        int threads) const;
   std::vector<std::shared_ptr<const BoxAxis>> axes_;
   struct SideData {
     Size axis = 0;

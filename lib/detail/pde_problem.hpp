@@ -95,6 +95,7 @@ struct RightHandSide {
     return add_scaled(sample(formula, axes, threads), 1.0, samples);
   }
 
+  Expression expression;  ///< what `formula` evaluates
   Program<dd> formula;
   Program<double> formula_double;
   bool sampled = false;
