@@ -495,7 +495,7 @@ struct Solver::Impl {
       for (const auto& axis : solution.box->axes)
         count = std::min(count, static_cast<double>(axis->nodes.size()));
       const double response = field.smallest_eigenvalue * size_of(solution);
-      if (response > 0) s.floor_estimate += eps / 2 * quality.scale / (response * std::sqrt(count));
+      if (response > 0) s.floor_estimate += eps * quality.scale / (response * std::sqrt(count));
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
     s.error_estimate = 4 * error_estimate + s.floor_estimate;
@@ -567,9 +567,10 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
   Timings timings;
   Field field;
   if (!impl_->planned) {
-    if (impl_->checked.dimension() == 3)
-      return impl_->finish(impl_->boxed(impl_->plan_in_three(rhs, quality, timings)), quality, rhs,
-                           std::move(timings));
+    if (impl_->checked.dimension() == 3) {
+      Solution::Impl solved = impl_->boxed(impl_->plan_in_three(rhs, quality, timings));
+      return impl_->finish(std::move(solved), quality, rhs, std::move(timings));
+    }
     field = impl_->plan(rhs, quality, timings);
     if (impl_->in_double()) impl_->box.emplace(impl_->checked, impl_->disc.basis, timings);
   }

@@ -67,7 +67,7 @@ Doubles contract(std::span<const Doubles* const> z, std::span<const Size> modes,
     total *= n[k];
   }
   Doubles out(total);
-  const Size panel = 16, blocks = (n[0] + panel - 1) / panel;
+  const Size panel = d == 2 ? 16 : 48, blocks = (n[0] + panel - 1) / panel;
   const Size inner = d == 2 ? modes[1] : modes[1] * modes[2];
   parallel_for(blocks, total * modes[0] < 400'000 ? 1 : threads, [&](Size b) {
     const Size first = b * panel, count = std::min(panel, n[0] - first);
@@ -369,7 +369,7 @@ BoxSolver::BoxSolver(const Checked& c, std::vector<std::shared_ptr<const la::Fou
     plane_sum_.clear();
   }
 
-  const Size q = d == 2 ? 24 : 28;
+  const Size q = d == 2 ? 24 : 20;
   for (Size k = 0; k < d; ++k) {
     points_.push_back(make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), q));
     Size same = k;
@@ -399,8 +399,10 @@ BoxSolver::BoxSolver(const Checked& c, std::vector<std::shared_ptr<const la::Fou
           names.push_back(c.names[j]);
           points.push_back(points_[j]);
         }
-      const Program<dd> g(side.g.substitute(c.names[k], Expression(c.end(k, s))), names);
-      data.coefficients = project(g, k, c.threads);
+      const Expression formula = side.g.substitute(c.names[k], Expression(c.end(k, s)));
+      const Program<dd> g(formula, names);
+      auto products = project_products(formula, names, k, c.threads);
+      data.coefficients = products ? std::move(*products) : project(g, k, c.threads);
       Size count = 1;
       for (const Points& p : points) count *= static_cast<Size>(p.size());
       data.at_points.resize(count);
@@ -445,22 +447,26 @@ Doubles BoxSolver::project(const Program<dd>& formula, Size skip, int threads) c
   return project_box(*axes[0], *axes[1], *axes[2], f, threads);
 }
 
-std::optional<Doubles> BoxSolver::project_products(const Checked& c, const Expression& formula,
+std::optional<Doubles> BoxSolver::project_products(const Expression& formula,
+                                                   const std::vector<std::string>& names, Size skip,
                                                    int threads) const {
   constexpr std::size_t most = 48;
-  const auto terms = la::separate(formula, c.names, most);
+  const auto terms = la::separate(formula, names, most);
   if (!terms || terms->empty()) return std::nullopt;
   const la::OneBlasThread one;
   const auto count = static_cast<Size>(terms->size());
-  const std::size_t d = axes_.size();
+  std::vector<const BoxAxis*> axes;
+  for (std::size_t k = 0; k < axes_.size(); ++k)
+    if (static_cast<Size>(k) != skip) axes.push_back(axes_[k].get());
+  const std::size_t d = axes.size();
   std::array<Doubles, 3> factor;  // count x modes
   for (std::size_t k = 0; k < d; ++k) {
-    const BoxAxis& a = *axes_[k];
+    const BoxAxis& a = *axes[k];
     std::vector<Expression> formulas;
     for (const auto& t : *terms) formulas.push_back(t[k]);
     const auto n = static_cast<Size>(a.nodes.size());
     std::vector<dd> values(count * n);
-    Program<dd>(formulas, {c.names[k]}).on_grid(std::vector<Points>{a.nodes}, values, threads);
+    Program<dd>(formulas, {names[k]}).on_grid(std::vector<Points>{a.nodes}, values, threads);
     Doubles line(n), folded(2 * count * a.half);
     for (Size t = 0; t < count; ++t) {
       for (Size i = 0; i < n; ++i) line[i] = values[t * n + i].hi;
@@ -474,10 +480,14 @@ std::optional<Doubles> BoxSolver::project_products(const Checked& c, const Expre
       gemm(count, a.rank[p], a.half, folded.data() + p * count * a.half, a.half,
            a.projector[p].data(), a.half, true, factor[k].data() + offset(a, p), a.modes());
   }
-  const Size r0 = axes_[0]->modes(), r1 = axes_[1]->modes(), r2 = d == 3 ? axes_[2]->modes() : 1;
+  const Size r0 = axes[0]->modes(), r1 = d > 1 ? axes[1]->modes() : 1,
+             r2 = d == 3 ? axes[2]->modes() : 1;
   // sum over terms of a (x) b (x) c, one slab of the first index after the other.
   Doubles out(r0 * r1 * r2);
-  if (d == 2) {
+  if (d == 1) {
+    for (Size t = 0; t < count; ++t)
+      for (Size i = 0; i < r0; ++i) out[i] += factor[0][t * r0 + i];
+  } else if (d == 2) {
     Doubles transposed(r0 * count);
     for (Size t = 0; t < count; ++t)
       for (Size i = 0; i < r0; ++i) transposed[i * count + t] = factor[0][t * r0 + i];
@@ -497,7 +507,7 @@ std::optional<Doubles> BoxSolver::project_products(const Checked& c, const Expre
   for (Size t = 0; t < count; ++t) {
     double size = 1;
     for (std::size_t k = 0; k < d; ++k) {
-      const auto r = axes_[k]->modes();
+      const auto r = axes[k]->modes();
       double square = 0;
       for (Size i = 0; i < r; ++i) square += factor[k][t * r + i] * factor[k][t * r + i];
       size *= std::sqrt(square);
@@ -513,7 +523,7 @@ BoxField BoxSolver::solve(const Checked& c, const RightHandSide& rhs, Timings& t
   Stopwatch watch(timings);
   const Size d = c.dimension(), r0 = axes_[0]->modes(), r1 = axes_[1]->modes(),
              r2 = d == 3 ? axes_[2]->modes() : 1;
-  auto products = project_products(c, rhs.expression, c.threads);
+  auto products = project_products(rhs.expression, c.names, -1, c.threads);
   BoxField field{axes_, products ? std::move(*products) : project(rhs.formula, -1, c.threads), 0,
                  c.threads};
   Doubles& x = field.coefficients;

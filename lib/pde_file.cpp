@@ -834,9 +834,9 @@ class Reader {
     if (list.empty()) fail(section_position("domain"), "[domain] has no dimension");
     auto& axes = result_.problem.axes;
     for (const Entry& entry : list) {
-      if (axes.size() == 2)
+      if (axes.size() == 3)
         fail(entry.position, "dimension " + quote(entry.name) +
-                                 " is the third: three and more dimensions are not solved yet");
+                                 " is the fourth: more than three dimensions are not solved yet");
       claim_name(entry, "dimension");
       const auto* bounds = entry.node->as_array();
       if (!bounds) fail_type(*entry.node, "dimension " + entry.name, "[lower, upper]");
@@ -860,9 +860,11 @@ class Reader {
       axes.push_back(axis);
       axis_names_.push_back(axis.name);
     }
-    if (axes.size() == 2 && axes[0].name + axes[1].name == axes[1].name + axes[0].name)
-      fail(list[1].position, "dimensions '" + axes[0].name + "' and '" + axes[1].name +
-                                 "' make the names of derivatives ambiguous");
+    for (std::size_t i = 0; i < axes.size(); ++i)
+      for (std::size_t j = 0; j < i; ++j)
+        if (axes[j].name + axes[i].name == axes[i].name + axes[j].name)
+          fail(list[i].position, "dimensions '" + axes[j].name + "' and '" + axes[i].name +
+                                     "' make the names of derivatives ambiguous");
     result_.problem.sides.resize(axes.size());
   }
 
@@ -920,9 +922,9 @@ class Reader {
       const bool line = result_.problem.axes.size() == 1;
       if (options.method == (line ? Method::galerkin : Method::collocation))
         fail(node->source().begin,
-             line ? "method 'galerkin' is solved in two dimensions only; in one use \"auto\" or "
+             line ? "method 'galerkin' is not for one dimension; use \"auto\" or "
                     "\"collocation\""
-                  : "method 'collocation' is solved in one dimension only; in two use \"auto\" or "
+                  : "method 'collocation' is solved in one dimension only; in more use \"auto\" or "
                     "\"galerkin\"");
     }
     if (const auto* node = table->get("setup_precision")) {
@@ -1592,7 +1594,7 @@ class Reader {
   void read_output() {
     OutputOptions& output = result_.output;
     const Problem& problem = result_.problem;
-    output.points.assign(axis_names_.size(), 300);
+    output.points.assign(axis_names_.size(), axis_names_.size() == 3 ? 100 : 300);
     output.formats = {"npy"};
     const OutputField solution{"u", FieldKind::derivative, std::vector<int>(axis_names_.size(), 0)};
     output.fields = {solution};
@@ -1614,7 +1616,7 @@ class Reader {
         seen.push_back(field.name);
         if (field.name != "u") output.fields.push_back(field);
       }
-    } else if (problem.exact) {
+    } else if (problem.exact && axis_names_.size() < 3) {
       output.fields.push_back({"error", FieldKind::error, {}});
     }
     if (const auto* node = table ? table->get("formats") : nullptr) {
@@ -1693,6 +1695,7 @@ class Reader {
     if (!derivative)
       fail(equation_position_, "the equation has no derivative of u: there is nothing to solve");
     if (problem.axes.size() == 2) check_type();
+    if (problem.axes.size() == 3) check_box();
 
     for (std::size_t i = 0; i < problem.axes.size(); ++i) {
       const Axis& axis = problem.axes[i];
@@ -1809,6 +1812,38 @@ class Reader {
            "conditions on one side) are not solved yet");
   }
 
+  /// What three dimensions admit: a sum of second derivatives of one sign, and u.
+  void check_box() const {
+    const std::string rest = "; in three dimensions these are not solved yet";
+    if (result_.gp_hm) fail(method_position_, "method 'gp-hm' is for one and two dimensions");
+    if (!equation_.linear) fail(equation_position_, "a nonlinear equation" + rest);
+    for (const auto& [orders, coefficient] : operator_.coefficients) {
+      int total = 0, highest = 0;
+      for (const int order : orders) {
+        total += order;
+        highest = std::max(highest, order);
+      }
+      const std::string name = detail::derivative_name(result_.problem.axes, orders);
+      if (!coefficient.is_constant())
+        fail(equation_position_, "the coefficient of " + name + " varies" + rest);
+      if (highest == 1)
+        fail(equation_position_, "the derivative " + name +
+                                     (total == 1 ? " of first order" : ", which is mixed") + rest);
+    }
+    for (std::size_t i = 0; i < 3; ++i) {
+      std::vector<int> orders(3, 0), first(3, 0);
+      orders[i] = first[0] = 2;
+      if (sign_of(orders) == 0 || sign_of(orders) != sign_of(first))
+        fail(equation_position_,
+             "the equation is not elliptic: in three dimensions each has a second derivative, all "
+             "of one sign");
+    }
+    if (std::holds_alternative<GridSamples>(result_.problem.forcing))
+      fail(equation_position_, "a forcing from an array" + rest);
+    if (!result_.options.nodes_per_axis.empty())
+      fail(section_position("grid"), "[grid] n in three dimensions is not solved yet");
+  }
+
   /// Calls check(point, values) on about 1000 points of the box, or of one side (`fixed` axis).
   template <class Check>
   void sample(const std::vector<Expression>& formulas, std::optional<std::size_t> fixed,
@@ -1822,7 +1857,10 @@ class Reader {
       if (fixed && *fixed == i)
         axes.push_back({end == 0 ? axis.lower.hi : axis.upper.hi});
       else
-        axes.push_back(uniform_points(axis.lower.hi, axis.upper.hi, free == 1 ? 1001 : 33));
+        axes.push_back(uniform_points(axis.lower.hi, axis.upper.hi,
+                                      free == 1   ? 1001
+                                      : free == 2 ? 33
+                                                  : 11));
       total *= axes.back().size();
     }
     const Program<double> code(formulas, axis_names_);

@@ -202,6 +202,70 @@ Residual residual_on(const Problem& problem, std::span<const std::vector<double>
   return residual;
 }
 
+/// From so many points on, nothing but the fields asked for is formed on all of them.
+constexpr std::size_t many_points = std::size_t{1} << 19;
+
+/// u - exact on a grid of any size, a few rows at a time. `values` is filled if it is not null.
+Norms error_norms(const Problem& problem, std::span<const std::vector<double>> axes,
+                  std::span<const double> u, int threads, std::vector<double>* values) {
+  const Program<dd> exact(*problem.exact, names_of(problem));
+  const std::size_t rows = axes[0].size(), inner = u.size() / rows;
+  const std::size_t step = std::max<std::size_t>(1, (std::size_t{1} << 18) / inner);
+  // Extended range instead of scaling: squares of any double fit.
+  struct Sums {
+    long double error = 0, exact = 0;
+    double max = 0;
+  };
+  const std::size_t parts = (rows + step - 1) / step;
+  std::vector<Sums> sums(parts);
+  parallel_for(static_cast<std::ptrdiff_t>(parts), threads, [&](std::ptrdiff_t part) {
+    const std::size_t first = static_cast<std::size_t>(part) * step;
+    const std::size_t count = std::min(step, rows - first);
+    auto points = widened(axes);
+    points[0].assign(axes[0].begin() + static_cast<std::ptrdiff_t>(first),
+                     axes[0].begin() + static_cast<std::ptrdiff_t>(first + count));
+    std::vector<dd> e(count * inner);
+    exact.on_grid(points, e, 1);
+    Sums& s = sums[static_cast<std::size_t>(part)];
+    for (std::size_t i = 0; i < e.size(); ++i) {
+      const double error = (u[first * inner + i] - e[i].hi) - e[i].lo;
+      if (values) (*values)[first * inner + i] = error;
+      s.error += static_cast<long double>(error) * error;
+      s.exact += static_cast<long double>(e[i].hi) * e[i].hi;
+      const double size = std::fabs(error);
+      if (!(size <= s.max)) s.max = size;  // NaN stays
+    }
+  });
+  Sums all;
+  for (const Sums& s : sums) {
+    all.error += s.error;
+    all.exact += s.exact;
+    if (!(s.max <= all.max)) all.max = s.max;
+  }
+  const auto n = static_cast<long double>(u.size());
+  Norms norms;
+  norms.l2 = static_cast<double>(std::sqrt(all.error / n));
+  norms.scale = static_cast<double>(std::sqrt(all.exact / n));
+  norms.relative_l2 = norms.scale == 0 ? norms.l2 : norms.l2 / norms.scale;
+  norms.max = all.max;
+  return norms;
+}
+
+/// About `most` points of a grid, every so many along each axis.
+std::vector<std::vector<double>> thinned(std::span<const std::vector<double>> axes, double most) {
+  const double factor =
+      std::pow(static_cast<double>(size_of(axes)) / most, 1.0 / static_cast<double>(axes.size()));
+  // An odd step: an even one may stay on the nodes of a sine.
+  const auto step = static_cast<std::size_t>(std::max(1.0, std::ceil(factor))) | 1;
+  std::vector<std::vector<double>> out;
+  for (const auto& points : axes) {
+    std::vector<double> some;
+    for (std::size_t i = step / 2; i < points.size(); i += step) some.push_back(points[i]);
+    out.push_back(std::move(some));
+  }
+  return out;
+}
+
 bool same_grid(std::span<const std::vector<double>> a, std::span<const std::vector<double>> b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end());
 }
@@ -407,8 +471,13 @@ void check_output(const PdeFile& file) {
   // What is held at once: the fields, the derivatives and parts of the residual, the exact solution
   // and the forcing in double-double.
   const auto derivatives = problem.equation.symbols().size();
-  const double bytes =
-      points * 8 * (static_cast<double>(file.output.fields.size() + 2 * derivatives) + 8);
+  const bool whole_residual =
+      std::any_of(file.output.fields.begin(), file.output.fields.end(),
+                  [](const OutputField& f) { return f.kind == FieldKind::residual; });
+  const bool many = points > static_cast<double>(many_points) && !whole_residual;
+  const double bytes = points * 8 *
+                       (static_cast<double>(file.output.fields.size()) +
+                        (many ? 2.0 : 2 * static_cast<double>(derivatives) + 8));
   if (!(bytes <= static_cast<double>(file.options.memory_limit))) {
     throw DomainError(
         "check_output", "points", short_text(points, 6) + " in all",
@@ -447,12 +516,55 @@ void check_output(const PdeFile& file) {
   }
 }
 
+namespace {
+
+/// evaluate() for many points: the error a few rows at a time, the residual on some of the points.
+Output evaluate_many(const PdeFile& file, const Sampler& sample, Output output) {
+  const Problem& problem = file.problem;
+  const std::vector<int> zero(output.axes.size(), 0);
+  for (const OutputField& field : file.output.fields) {
+    Field out{field.name, {}};
+    if (field.kind == FieldKind::derivative) {
+      out.values = sample(output.axes, field.orders);
+    } else if (field.kind == FieldKind::forcing) {
+      std::vector<dd> forcing(size_of(output.axes));
+      Program<dd>(std::get<Expression>(problem.forcing), names_of(problem))
+          .on_grid(widened(output.axes), forcing, file.options.threads);
+      for (const dd value : forcing) out.values.push_back(value.hi);
+    } else if (field.kind == FieldKind::error) {
+      out.values.resize(size_of(output.axes));
+    }
+    output.fields.push_back(std::move(out));
+  }
+  if (problem.exact) {
+    const auto asked = std::find_if(file.output.fields.begin(), file.output.fields.end(),
+                                    [](const auto& f) { return f.kind == FieldKind::error; });
+    const bool wanted = asked != file.output.fields.end();
+    output.error =
+        error_norms(problem, output.axes, output.fields[0].values, file.options.threads,
+                    wanted ? &output.fields[asked - file.output.fields.begin()].values : nullptr);
+  }
+  output.residual_axes = thinned(output.axes, 1 << 15);
+  Derivatives derivatives(sample, output.residual_axes);
+  Residual residual = residual_on(problem, output.residual_axes, derivatives, file.options.threads);
+  output.residual = norms_of(residual.values, residual.scale);
+  output.residual_values = std::move(residual.values);
+  return output;
+}
+
+}  // namespace
+
 Output evaluate(const PdeFile& file, const Sampler& sample) {
   check_output(file);
   const Problem& problem = file.problem;
   Output output;
   output.axes = output_axes(file);
   const std::size_t size = size_of(output.axes);
+  const bool whole_residual =
+      std::any_of(file.output.fields.begin(), file.output.fields.end(),
+                  [](const OutputField& f) { return f.kind == FieldKind::residual; });
+  if (size > many_points && !whole_residual && !samples_of(problem))
+    return evaluate_many(file, sample, std::move(output));
   Derivatives derivatives(sample, output.axes);
   const std::vector<double> u = derivatives(std::vector<int>(output.axes.size(), 0));
 
@@ -590,7 +702,9 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   result["boundary_residual"] = number(solution.boundary_residual);
   result["residual_on_grid"] = norms_json(output.residual);
   const bool at_samples = !same_grid(output.residual_axes, output.axes);
-  result["residual_on_grid"]["grid"] = at_samples ? "forcing" : "output";
+  result["residual_on_grid"]["grid"] = !at_samples                ? "output"
+                                       : samples_of(file.problem) ? "forcing"
+                                                                  : "thinned";
   result["error"] = output.error ? norms_json(*output.error) : Json(nullptr);
   result["error_estimate"] = number(solution.error_estimate);
   result["floor_estimate"] = number(solution.floor_estimate);
@@ -624,6 +738,62 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
+namespace {
+
+/// Three dimensions are drawn on the plane across the third axis where u is largest.
+void add_slice(Picture& picture, const PdeFile& file, const Output& output, const Sampler& sample) {
+  const Axis& axis = file.problem.axes[2];
+  std::vector<std::vector<double>> coarse;
+  for (const auto& points : output.axes) {
+    const double lower = points.front(), width = points.back() - lower;
+    std::vector<double> some;
+    for (int i = 0; i < 12; ++i) {
+      const double t = 0.5 + 0.6180339887498949 * (i + 1);  // off the nodes of sines
+      some.push_back(lower + width * (t - std::floor(t)));
+    }
+    std::sort(some.begin(), some.end());
+    coarse.push_back(std::move(some));
+  }
+  const std::vector<double> u = sample(coarse, std::vector<int>(3, 0));
+  double best = -1, at = axis.lower.hi;
+  for (std::size_t k = 0; k < coarse[2].size(); ++k) {
+    double sum = 0;
+    for (std::size_t i = k; i < u.size(); i += coarse[2].size()) sum += std::fabs(u[i]);
+    if (sum > best) {
+      best = sum;
+      at = coarse[2][k];
+    }
+  }
+  picture.title += ", " + axis.name + " = " + short_text(at, 3);
+  picture.sample = [&sample, at](std::span<const std::vector<double>> axes) {
+    return sample(std::vector<std::vector<double>>{axes[0], axes[1], {at}}, std::vector<int>(3, 0));
+  };
+  std::vector<std::vector<double>> plane;
+  for (std::size_t k = 0; k < 2; ++k) {
+    std::vector<double> points;
+    const double lower = output.axes[k].front(), width = output.axes[k].back() - lower;
+    for (int i = 0; i < 200; ++i) points.push_back(lower + width * i / 199);
+    plane.push_back(std::move(points));
+  }
+  plane.push_back({at});
+  std::vector<double> values;
+  if (output.error) {
+    values.resize(size_of(plane));
+    (void)error_norms(file.problem, plane, sample(plane, std::vector<int>(3, 0)),
+                      file.options.threads, &values);
+  } else {
+    Derivatives derivatives(sample, plane);
+    values = residual_on(file.problem, plane, derivatives, file.options.threads).values;
+    if (output.residual.scale > 0)
+      for (double& v : values) v /= output.residual.scale;
+  }
+  plane.pop_back();
+  picture.error = {output.error ? "|u − exact|" : "|residual| / scale", std::move(plane),
+                   std::move(values)};
+}
+
+}  // namespace
+
 Picture picture_of(const PdeFile& file, const Solution& solution, const Output& output,
                    const Sampler& sample, const Run& run) {
   Picture picture;
@@ -652,7 +822,8 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
                     short_text(report.residual, 3) + ", tolerance " +
                     short_text(report.tolerance, 3);
   }
-  for (std::size_t d = 0; d < file.problem.axes.size(); ++d) {
+  const std::size_t dimensions = file.problem.axes.size();
+  for (std::size_t d = 0; d < std::min<std::size_t>(dimensions, 2); ++d) {
     const Axis& axis = file.problem.axes[d];
     PictureAxis out;
     out.name = axis.name;
@@ -666,11 +837,14 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
     }
     picture.axes.push_back(std::move(out));
   }
-  picture.sample = [&sample,
-                    dimensions = output.axes.size()](std::span<const std::vector<double>> axes) {
+  if (dimensions == 3) {
+    add_slice(picture, file, output, sample);
+    return picture;
+  }
+  picture.sample = [&sample, dimensions](std::span<const std::vector<double>> axes) {
     return sample(axes, std::vector<int>(dimensions, 0));
   };
-  if (output.error) {
+  if (output.error && !output.error_values.empty()) {
     picture.error = {"|u − exact|", output.axes, output.error_values};
   } else {
     picture.error = {"|residual| / scale", output.residual_axes, output.residual_values};

@@ -84,8 +84,9 @@ class BoxSolver {
   [[nodiscard]] Doubles project(const Program<dd>& formula, Size skip, int threads) const;
   /// As project, by products of one axis each; nothing where the formula is no short sum of such
   /// products, or where they cancel.
-  [[nodiscard]] std::optional<Doubles> project_products(const Checked& c, const Expression& formula,
-                                                        int threads) const;
+  [[nodiscard]] std::optional<Doubles> project_products(const Expression& formula,
+                                                        const std::vector<std::string>& names,
+                                                        Size skip, int threads) const;
   std::vector<std::shared_ptr<const BoxAxis>> axes_;
   struct SideData {
     Size axis = 0;
