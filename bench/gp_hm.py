@@ -75,7 +75,7 @@ def table(rows):
     for row in rows:
         decay, constant = row.get("decay"), row.get("constant")
         cells = [row["problem"], row["kernel"], f"{row['paper']:.1e}"]
-        cells += [f"{decay['error']:.1e}", f"{row['paper'] / decay['error']:.1f}", str(decay["iterations"]),
+        cells += [f"{decay['error']:.1e}", f"{row['paper'] / decay['error']:.2g}", str(decay["iterations"]),
                   seconds(decay["seconds"])] if decay else ["-"] * 4
         cells.append(str(row["paper_seconds"]) if row["paper_seconds"] else "-")
         cells += [f"{constant['error']:.1e}",
