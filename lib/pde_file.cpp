@@ -2126,9 +2126,12 @@ std::string describe(const PdeFile& file) {
     out << ", " << nodes_text(options.nodes) << " nodes\n";
     label("solver");
     out << method_text(options.method) << ", set-up in "
-        << (options.setup_precision == Precision::dd ? "double-double" : "double") << ", tolerance "
-        << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen") << ", at most "
-        << options.max_modes << " modes a dimension and "
+        << (options.setup_precision == Precision::dd ? "double-double" : "double")
+        << (file.problem.axes.size() == 3 || options.precision == Precision::double_
+                ? ", solves in double"
+                : "")
+        << ", tolerance " << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen")
+        << ", at most " << options.max_modes << " modes a dimension and "
         << memory_text(static_cast<double>(options.memory_limit)) << " of memory\n";
   }
   label("output");

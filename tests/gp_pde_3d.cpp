@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "budget.hpp"
+#include "detail/separate.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/expression_program.hpp"
 #include "halfulp/gp_pde.hpp"
@@ -199,4 +200,39 @@ TEST_CASE("two dimensions in double", "[gp_pde_3d]") {
   CHECK(true_error(p, again, 23) <= limit("gp_pde_2d_double"));
   check_case({{unit, unit}, "u_xx + u_yy + 3*u_x - f", "sin(4*x)*exp(y)", {"DD", "DD"}},
              "gp_pde_2d_double", 23, o);
+}
+
+TEST_CASE("sums of products of one symbol each", "[gp_pde_3d]") {
+  const std::vector<std::string> names = {"x", "y", "z"};
+  const std::vector<double> point = {0.7, -1.3, 0.4};
+  for (const char* text : {"sin(x + 2*y - z)*exp(x - y*2)", "(x*y)^2/(1 + z^2) - 3", "cos(x - y)^2",
+                           "-(x + y)*(y - z)", "5", "exp(3*x)*erf(y) + abs(z)", "2^x*y^-3",
+                           "cos(4)*sin(x + y + z + 1)"}) {
+    const Expression f = parse_expression(text, names);
+    const auto terms = halfulp::detail::separate(f, names, 48);
+    INFO(text);
+    REQUIRE(terms);
+    double sum = 0;
+    for (const auto& term : *terms) {
+      double product = 1;
+      for (std::size_t k = 0; k < 3; ++k) {
+        for (const auto& symbol : term[k].symbols()) CHECK(symbol == names[k]);
+        product *= Program<double>(term[k], names)(point);
+      }
+      sum += product;
+    }
+    CHECK(sum == Approx(Program<double>(f, names)(point)).epsilon(1e-13));
+  }
+  for (const char* text : {"cos(x*y)", "sqrt(x + y)", "x/(y + z)", "(x*y)^0.5", "max(x, y)"})
+    CHECK_FALSE(halfulp::detail::separate(parse_expression(text, names), names, 48));
+  CHECK_FALSE(halfulp::detail::separate(parse_expression("(x + y + z)^4", names), names, 48));
+}
+
+TEST_CASE("terms that cancel are not projected one by one", "[gp_pde_3d]") {
+  // (x - y + 1000)^2 - (x - y)^2 - 10^6 = 2000 (x - y), as a sum of terms of size 10^6.
+  check_case({{unit, unit, unit},
+              "u_xx + u_yy + u_zz - f - (x - y + 1000)^2 + (x - y)^2 + 1000000",
+              "sin(2*x)*y + z",
+              {"DD", "DD", "DD"}},
+             "gp_pde_3d", 9);
 }

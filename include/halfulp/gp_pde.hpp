@@ -15,7 +15,7 @@
 #include "halfulp/kernel/dd.hpp"
 #include "halfulp/report.hpp"
 
-/// Gaussian-process solvers for PDEs on intervals and rectangles, in square-root form.
+/// Gaussian-process solvers for PDEs on intervals, rectangles and boxes, in square-root form.
 ///
 /// The prior of the solution is a Gaussian process whose spectral density is a mixture of bands,
 /// k(x - x') = sum_j S(w_j) cos(w_j (x - x')), one factor an axis (Fang et al. 2024, eq. 6-9). It
@@ -38,7 +38,9 @@
 /// problem, with the fast exponentials of the homogeneous equation beside the modes (a boundary
 /// layer is not imitated by frequencies). Two dimensions: Galerkin with the conditions in weak form
 /// (Nitsche 1971), a Sylvester equation A X + X B^T = R factored in double and refined in
-/// double-double. docs/gp_pde.md derives both.
+/// double-double; or, with Options::precision, eigenvectors of A and B in double-double, combined
+/// with quadrature and evaluation and rounded once, so that a solve is a few matrix products in
+/// double. Three dimensions: the latter with three axes. docs/gp_pde.md derives all.
 namespace halfulp::gp_pde {
 
 /// One dimension of the box, [lower, upper]; `name` is also the suffix of derivatives (u_xx).
@@ -71,10 +73,11 @@ struct GridSamples {
 /// two. Elliptic, parabolic (second order in one axis, first order in the other) or first order.
 /// Nonlinear equations are solved by Newton's method from options.guess, or else from the solution
 /// of the equation's derivative at u = 0. Each axis needs as many conditions as its order: two
-/// sides, or one where the flow enters, or none; or both sides periodic.
+/// sides, or one where the flow enters, or none; or both sides periodic. Three dimensions: a sum of
+/// second derivatives of one sign, and u, with constant coefficients; the forcing a formula.
 struct Problem {
   std::string name;
-  std::vector<Axis> axes;  ///< one or two
+  std::vector<Axis> axes;  ///< one to three
   Expression equation;     ///< in the axes' names, u, u_x, u_xx, u_xy, ..., and forcing_symbol
   std::string forcing_symbol = "f";               ///< may be absent from the equation
   std::variant<Expression, GridSamples> forcing;  ///< what forcing_symbol stands for
@@ -102,7 +105,7 @@ struct Options {
       bands;  ///< per axis; empty: inferred from forcing and boundary data
   std::vector<std::ptrdiff_t> nodes_per_axis;  ///< where the equation is imposed; empty: chosen
   Nodes nodes = Nodes::gauss;                  ///< kind of those nodes
-  Method method = Method::automatic;           ///< collocation in 1-D, galerkin in 2-D
+  Method method = Method::automatic;           ///< collocation in 1-D, else galerkin
   Precision setup_precision = Precision::dd;
   /// Of what is done in every solve. double_: all O(N^d) work in double, with operators that are
   /// combined in double-double and rounded once; in two dimensions where the forcing is a formula
@@ -110,7 +113,7 @@ struct Options {
   /// (elsewhere dd is used). In three dimensions it is always double.
   Precision precision = Precision::dd;
   double tolerance = 0;             ///< on Report::residual; 0: 1e-10
-  std::ptrdiff_t max_modes = 640;   ///< per axis; at most 640 in 1-D and 400 in 2-D are used
+  std::ptrdiff_t max_modes = 640;   ///< per axis; at most 640 in 1-D, else 400 are used
   std::optional<Expression> guess;  ///< where Newton's method starts, in the axes' names
   int max_newton = 40;              ///< derivatives that Newton's method forms at most
   int threads = 0;                  ///< 0: OpenMP's default
@@ -155,7 +158,7 @@ class Solution {
   double error_estimate = 0;     ///< relative L2: 4 times the distance from a second
   ///< discretisation, plus the floor
   double floor_estimate = 0;  ///< relative L2 error that the rounding of result and data causes
-  /// 2-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
+  /// 2-D, 3-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
   /// pivot.
   double condition = 0;
   int newton_steps = 0;  ///< derivatives formed; 0: a linear equation with constant coefficients
@@ -177,7 +180,8 @@ class Solution {
 /// @throws Cancelled    options.progress returned false
 /// @accuracy            budgets `gp_pde_*` in validation/budgets.csv
 /// @cost                set-up O(n r^2) an axis for n nodes and r modes, in double-double; solve
-///                      O(n^2 r + n r^2 + r^3) in 2-D. Same bits for any number of threads.
+///                      O(n^2 r + n r^2 + r^3) in 2-D, O(n^3 r) in 3-D. Same bits for any number of
+///                      threads.
 /// @source              Fang et al. (2024), ICLR, arXiv 2311.04465; Adcock, Huybrechs (2019), SIAM
 ///                      Rev. 61; Nitsche (1971); Bartels, Stewart (1972), CACM 15
 class Solver {
