@@ -163,7 +163,7 @@ NewtonResult newton_or_continuation(const NewtonSystem& system, la::DdMatrix sta
   NewtonResult best;
   best.x = origin;
   double s = 0;
-  for (double step = 0.25; s < 1 && step >= shortest && derivatives < 4 * most_derivatives;) {
+  for (double step = 0.25; s < 1 && step >= shortest && derivatives < 2 * most_derivatives;) {
     const double to = std::min(1.0, s + step);
     NewtonSystem part = system;
     part.residual = [&](const la::DdMatrix& x) {

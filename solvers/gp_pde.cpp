@@ -231,6 +231,13 @@ std::string solve_one(Job& job, int repeats, const Common& common, std::vector<s
   const auto begin = std::chrono::steady_clock::now();
   const pde::Output output = pde::evaluate(file, sample);
   solution.timings.emplace_back("output grid", seconds_since(begin));
+  if (!file.linear && !file.gp_hm && output.error && solution.report.ok() &&
+      !(output.error->relative_l2 <= 1e3 * solution.error_estimate)) {
+    solution.report.status = halfulp::Status::stagnated;
+    solution.warnings.emplace_back(
+        "the solution that Newton's method found is not [exact] u: a nonlinear equation may have "
+        "several; [solver] guess leads to another");
+  }
   terminal.clear();
   for (const auto& warning : solution.warnings)
     if (std::find(file.warnings.begin(), file.warnings.end(), warning) == file.warnings.end())

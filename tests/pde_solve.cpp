@@ -102,6 +102,32 @@ TEST_CASE("solve writes fields whose measured error is the reported one", "[pde_
   CHECK(report["report"]["status"] == "converged");
 }
 
+TEST_CASE("another solution than the exact one is not passed off as it", "[pde_solve]") {
+  const Folder folder;
+  const std::string text = R"toml([domain]
+x = [0, 2]
+[equation]
+expr = "-u_xx + u_x^2/(1 + u^2) - f"
+[exact]
+u = "0.641*sin(3.63*x) + 0.1*sin(25.17*x)"
+[forcing]
+f = "auto"
+[bc]
+"x-" = { type = "robin", a = 1, b = 1, g = "exact" }
+"x+" = { type = "dirichlet", g = "exact" }
+)toml";
+  const Run found =
+      run(folder, "pde solve " + put(folder, "several.toml", text) + to(folder, "several"));
+  CHECK(found.code == 3);
+  CHECK(found.err.find("is not [exact] u") != std::string::npos);
+  const Run guided =
+      run(folder, "pde solve " +
+                      put(folder, "guided.toml",
+                          text + "[solver]\nguess = \"0.641*sin(3.63*x) + 0.09*sin(25.1*x)\"\n") +
+                      to(folder, "guided"));
+  CHECK(guided.code == 0);
+}
+
 TEST_CASE("--json prints the report and nothing else", "[pde_solve]") {
   const Folder folder;
   const Run result = run(
