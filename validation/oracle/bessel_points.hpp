@@ -44,12 +44,13 @@ enum class Region {
   extreme_x,    // subnormal and huge
   seams,        // where the number of terms or the method changes
   tiny_order,   // v in [1e-300, 1e-6]
+  cells,        // next to the corners of the batch engine's cells and of its ranges of terms
 };
 inline constexpr std::string_view names[] = {
     "box",       "small",          "small_log",     "transition", "zeros_i",
     "zeros_k",   "zeros_k_scaled", "half_integers", "order_zero", "large_order",
-    "extreme_x", "seams",          "tiny_order"};
-inline constexpr int regions = 13;
+    "extreme_x", "seams",          "tiny_order",    "cells"};
+inline constexpr int regions = 14;
 
 /// x where the function changes sign, to the last bit but for rounding errors of the function.
 template <class Function>
@@ -123,6 +124,17 @@ inline Point sample(Region region, Random& random) {
       const double radius = w[random.bits() % 20] * (1 + 1e-3 * (random.uniform() - 0.5));
       const double angle = 1.5707963267948966 * random.uniform();
       return {radius * std::sin(angle), radius * std::cos(angle)};
+    }
+    case Region::cells: {
+      const auto near = [&](double a) { return a * (1 + 2e-3 * (random.uniform() - 0.5)); };
+      const int row = static_cast<int>(random.bits() % 30);
+      const double w = near(row < 20 ? 0.5 * std::cbrt(std::ldexp(1.0, row))
+                                     : 40 * std::sqrt(std::ldexp(1.0, row - 20)));
+      const int column = static_cast<int>(random.bits() % 18);
+      double a = column < 13 ? (column % 7) / 6.0 : std::ldexp(1.0 / 6, 12 - column);
+      a = std::fmin(1 - 1e-3 * random.uniform(), a == 0 ? 1e-3 * random.uniform() : near(a));
+      const double b = std::sqrt((1 - a) * (1 + a));
+      return column < 7 ? Point{a * w, b * w} : Point{b * w, a * w};
     }
     case Region::tiny_order:
       return {random.log_uniform(1e-300, 1e-6), random.log_uniform(1e-8, 400)};
