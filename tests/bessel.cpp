@@ -288,7 +288,7 @@ TEST_CASE("batches: the scalar functions, for any number of threads", "[bessel]"
       halfulp::bessel(f, v, x, one, {.threads = 1});
       for (const int threads : {2, 3, 7}) {
         halfulp::bessel(f, v, x, more, {.threads = threads});
-        CHECK(std::memcmp(one.data(), more.data(), n * sizeof(double)) == 0);
+        CHECK((n == 0 || std::memcmp(one.data(), more.data(), n * sizeof(double)) == 0));
       }
       double worst = 0;  // against the scalar function, in ulps
       for (std::size_t i = 0; i < n; ++i) {
