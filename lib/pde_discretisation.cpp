@@ -389,8 +389,21 @@ la::DdMatrix Discretisation::LineSystem::solve(const la::DdMatrix& b) const {
 void Discretisation::set_up_plane(const Checked& c) {
   load_.resize(2);
   std::vector<la::DdMatrix> matrix(2);
-  for (Size k = 0; k < 2; ++k) {
-    matrix[k] = axis_matrix(c, k, *basis[k], load_[k]);
+  const auto same_axis = [&] {
+    const AxisOperator &x = c.axis[0], &y = c.axis[1];
+    for (int i = 0; i < 2; ++i) {
+      const Side &p = c.problem.sides[0][i], &q = c.problem.sides[1][i];
+      if (p.kind != q.kind || p.a != q.a || p.b != q.b || x.inflow[i] != y.inflow[i]) return false;
+    }
+    return basis[0] == basis[1] && x.second == y.second && x.first == y.first &&
+           x.has_second == y.has_second && x.has_first == y.has_first;
+  };
+  matrix[0] = axis_matrix(c, 0, *basis[0], load_[0]);
+  if (same_axis()) {
+    matrix[1] = matrix[0];
+    load_[1] = load_[0];
+  } else {
+    matrix[1] = axis_matrix(c, 1, *basis[1], load_[1]);
   }
   for (Size i = 0; i < matrix[0].rows(); ++i) matrix[0].set(i, i, matrix[0](i, i) + c.reaction);
   la::SylvesterSolver::Mixed mixed;
