@@ -263,7 +263,9 @@ BoxAxis::BoxAxis(const Checked& c, Size k, std::shared_ptr<const la::FourierBasi
     weights.push_back(w[i] * radius);
   }
   half = folded ? n / 2 : n;
-  const la::DdMatrix at_nodes = scale_rows(basis->evaluate(nodes, 0), weights);
+  const Points used(nodes.end() - half, nodes.end());
+  weights.erase(weights.begin(), weights.end() - half);
+  const la::DdMatrix at_nodes = scale_rows(basis->evaluate(used, 0), weights);
 
   la::DdMatrix vectors(r, r);
   integral.assign(r, 0.0);
@@ -273,7 +275,7 @@ BoxAxis::BoxAxis(const Checked& c, Size k, std::shared_ptr<const la::FourierBasi
     la::DdMatrix block(m, m), rows(half, m);
     for (Size j = 0; j < m; ++j) {
       for (Size i = 0; i < m; ++i) block.set(i, j, a(first + i, first + j));
-      for (Size i = 0; i < half; ++i) rows.set(i, j, at_nodes(n - half + i, first + j));
+      for (Size i = 0; i < half; ++i) rows.set(i, j, at_nodes(i, first + j));
     }
     const la::SymmetricEigen e = la::symmetric_eigen(block, c.threads);
     values.insert(values.end(), e.values.begin(), e.values.end());
