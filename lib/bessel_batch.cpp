@@ -113,8 +113,11 @@ const std::array<std::uint16_t, bins>& good_bins(bool second) {
     std::array<std::array<std::uint16_t, bins>, 2> good{};
     for (const bool k : {false, true})
       for (int b = 0; b < bins; ++b) {
-        const bool cell =
-            b < series_bins && (k ? b % columns != 0 || b / columns >= fine_rows : b % columns < 6);
+        const int row = b / columns, column = b % columns;
+        const bool exists = !k                ? column < 6
+                            : row < fine_rows ? column != 0
+                                              : column == 0 || column > 5;
+        const bool cell = b < series_bins && exists;
         const bool bad = cell && !(cell_of(b, k).data[1] < 0x1p-53);
         good[k ? 1 : 0][b] = static_cast<std::uint16_t>(bad ? scalar_bin : b);
       }
