@@ -165,37 +165,6 @@ std::vector<Identifier> identifiers(std::string_view text) {
   return found;
 }
 
-/// Offsets at which the terms of a sum begin: at the + and - outside all parentheses. A conditional
-/// or comparison outside parentheses makes the whole text one term.
-std::vector<std::size_t> term_starts(std::string_view text) {
-  std::vector<std::size_t> starts{0};
-  int depth = 0;
-  bool operand = false;  // what stands left of here is one: + and - are then binary
-  for (std::size_t i = 0; i < text.size();) {
-    const char c = text[i];
-    if (is_blank(c)) {
-      ++i;
-    } else if (is_digit(c) || (c == '.' && i + 1 < text.size() && is_digit(text[i + 1]))) {
-      i = end_of_number(text, i);
-      operand = true;
-    } else if (is_letter(c)) {
-      const std::size_t begin = i;
-      while (i < text.size() && (is_letter(text[i]) || is_digit(text[i]))) ++i;
-      const std::string_view word = text.substr(begin, i - begin);
-      if (depth == 0 && (word == "and" || word == "or")) return {0};
-      operand = true;
-    } else {
-      if (depth == 0 && std::string_view("?:<>=!").find(c) != std::string_view::npos) return {0};
-      if (c == '(') ++depth;
-      if (c == ')') --depth;
-      if (depth == 0 && operand && (c == '+' || c == '-')) starts.push_back(i);
-      operand = c == ')';
-      ++i;
-    }
-  }
-  return starts;
-}
-
 /// A formula's text for people: double-double constants, which text() writes as sums of two hex
 /// floats, as one decimal number.
 std::string readable(std::string_view text) {
@@ -1189,29 +1158,6 @@ class Reader {
       result_.right_hand_side =
           result_.right_hand_side +
           Expression(operator_.forcing_factor) * Expression::symbol(result_.problem.forcing_symbol);
-  }
-
-  /// Calls use(formula, text, offset) for each term of the equation, which has been parsed before.
-  template <class Use>
-  void for_each_term(const SourceText& source, const Names& symbols, const Use& use) const {
-    const auto starts = term_starts(source.text);
-    for (std::size_t k = 0; k < starts.size(); ++k) {
-      const std::size_t end = k + 1 < starts.size() ? starts[k + 1] : source.text.size();
-      std::size_t begin = starts[k];
-      const Expression formula = parse_expression(
-          std::string_view(source.text).substr(begin, end - begin), symbols, parameters_);
-      while (begin < end &&
-             (is_blank(source.text[begin]) ||
-              (starts.size() > 1 && begin == starts[k] && source.text[begin] == '+')))
-        ++begin;
-      use(formula, trimmed(std::string_view(source.text).substr(begin, end - begin)), begin);
-    }
-  }
-
-  static std::string term_text(std::string_view text) {
-    if (text.starts_with('-')) text = trimmed(text.substr(1));
-    return escape_text(text.size() <= 60 ? text : text.substr(0, 60)) +
-           (text.size() <= 60 ? "" : "...");
   }
 
   void check_coefficients() const {

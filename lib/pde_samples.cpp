@@ -12,7 +12,6 @@
 namespace halfulp::gp_pde::detail {
 namespace {
 
-constexpr double eps = std::numeric_limits<double>::epsilon();
 constexpr Size most_lines = 24;
 
 bool equally_spaced(const Points& p) {
