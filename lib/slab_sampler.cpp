@@ -109,7 +109,7 @@ void SlabSampler::rows(Size begin, Size count, double* out) const {
   const auto result = static_cast<std::size_t>(flat.outputs[0]);
   for (std::size_t r = 0; r < registers; ++r) {
     data[r] = stored_[r].data();
-    if (flat.axes[r] == 1) data[r] += begin;
+    if (flat.axes[r] == 1 && data[r]) data[r] += begin;
     if (!flat.kept[r] || !(flat.axes[r] & 1) || std::popcount(flat.axes[r]) < 2) continue;
     if (r == result && flat.axes[r] == all) {
       data[r] = out;
