@@ -310,6 +310,7 @@ Doubles BoxField::values(std::span<const Points> points, std::span<const int> or
     modes.push_back(axes[k]->modes());
     differentiated = differentiated || orders[k] > 0;
   }
+  pointers.reserve(z.size());
   for (const Doubles& m : z) pointers.push_back(&m);
   Doubles out = contract(pointers, modes, coefficients, threads);
   if (shift != 0 && !differentiated)

@@ -770,9 +770,9 @@ void add_slice(Picture& picture, const PdeFile& file, const Output& output, cons
   };
   std::vector<std::vector<double>> plane;
   for (std::size_t k = 0; k < 2; ++k) {
-    std::vector<double> points;
+    std::vector<double> points(200);
     const double lower = output.axes[k].front(), width = output.axes[k].back() - lower;
-    for (int i = 0; i < 200; ++i) points.push_back(lower + width * i / 199);
+    for (int i = 0; i < 200; ++i) points[i] = lower + width * i / 199;
     plane.push_back(std::move(points));
   }
   plane.push_back({at});
