@@ -159,7 +159,7 @@ class Solution {
   ///< discretisation, plus the floor
   double floor_estimate = 0;  ///< relative L2 error that the rounding of result and data causes
   /// 2-D, 3-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
-  /// pivot.
+  /// singular value.
   double condition = 0;
   int newton_steps = 0;  ///< derivatives formed; 0: a linear equation with constant coefficients
   std::vector<AxisInfo> axes;
