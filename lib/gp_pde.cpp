@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "detail/pde_bands.hpp"
@@ -257,6 +258,19 @@ struct Solver::Impl {
     return 2 * sum;
   }
 
+  // Leaves out frequencies that no arithmetic tells apart, and what is left if `most` modes do not
+  // hold it becomes one band as far as they reach. False if anything was lost.
+  [[nodiscard]] bool fit_to_modes(std::vector<Band>& bands, Size k, double most) const {
+    const double length = checked.length(k).hi;
+    bool whole =
+        std::erase_if(bands, [&](const Band& b) { return !(b.upper * length < 1e12); }) == 0;
+    if (modes_of(bands, k) > most) {
+      bands = {{0, (most / 2 - 20) * two_pi / length}};
+      whole = false;
+    }
+    return whole;
+  }
+
   // Bands of the residual: what the equation makes of the solution's frequencies (sums of them,
   // where it is nonlinear) and the modes do not have.
   [[nodiscard]] std::vector<Band> residual_bands(const RightHandSide& rhs, const Candidate& of,
@@ -285,7 +299,7 @@ struct Solver::Impl {
   // What to try next when the residual says that the bands do not suffice: first those of solutions
   // of the homogeneous equation, then everything up to the highest frequency, then further.
   [[nodiscard]] std::vector<std::vector<Band>> wider(const std::vector<std::vector<Band>>& bands,
-                                                     int round, double most) const {
+                                                     int round) const {
     const Size d = checked.dimension();
     std::vector<std::vector<Band>> next = bands;
     for (Size k = 0; k < d; ++k) {
@@ -300,9 +314,6 @@ struct Solver::Impl {
         const double bin = two_pi / checked.length(k).hi;
         next[k] = {{0, round == 1 ? std::max(top, 16 * bin) : 1.7 * top}};
       }
-      // As far as the modes reach; what is cut off shows in the residual.
-      const double limit = (most / 2 - 20) * two_pi / checked.length(k).hi;
-      if (modes_of(next[k], k) > most) next[k] = {{0, limit}};
     }
     return next;
   }
@@ -357,13 +368,7 @@ struct Solver::Impl {
         const auto own = oscillation_bands(c);
         bands[k].insert(bands[k].end(), own.begin(), own.end());
       }
-      // Frequencies that no arithmetic tells apart.
-      if (std::erase_if(bands[k],
-                        [&](const Band& b) { return !(b.upper * c.length(k).hi < 1e12); }) > 0)
-        reachable = false;
-      if (modes_of(bands[k], k) <= static_cast<double>(most)) continue;
-      bands[k] = {{0, (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi}};
-      reachable = false;
+      if (!fit_to_modes(bands[k], k, static_cast<double>(most))) reachable = false;
     }
     report_progress(c, 0.2, "solving");
     Candidate best = attempt(bands, rhs, {12, most, samples[0]}, nullptr, timings);
@@ -390,14 +395,13 @@ struct Solver::Impl {
           const auto more = residual_bands(rhs, best, k);
           bands[k].insert(bands[k].end(), more.begin(), more.end());
           bands[k] = la::merge_bands(std::move(bands[k]), 2 * two_pi / c.length(k).hi);
-          if (modes_of(bands[k], k) > static_cast<double>(most))
-            bands[k] = {{0, (static_cast<double>(most) / 2 - 20) * two_pi / c.length(k).hi}};
         }
       } else {
-        bands = wider(bands, round, static_cast<double>(most));
+        bands = wider(bands, round);
       }
+      // What is cut off shows in the residual.
       for (Size k = 0; k < d; ++k)
-        std::erase_if(bands[k], [&](const Band& b) { return !(b.upper * c.length(k).hi < 1e12); });
+        std::ignore = fit_to_modes(bands[k], k, static_cast<double>(most));
       if (same(last, bands)) continue;
       Candidate next = attempt(bands, rhs, {15, most, samples[1]},
                                best.field.converged ? &best.field : nullptr, timings);
