@@ -10,20 +10,13 @@
 #include "detail/pde_box.hpp"
 #include "detail/pde_discretisation.hpp"
 #include "detail/pde_problem.hpp"
+#include "detail/pde_solution.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/error.hpp"
 
 namespace halfulp::gp_pde {
 
 using namespace detail;
-
-struct Solution::Impl {
-  Field field;
-  std::optional<BoxField> box;  // instead of field, where the solve was in double
-  [[nodiscard]] Size dimension() const {
-    return static_cast<Size>(box ? box->axes.size() : field.basis.size());
-  }
-};
 
 std::vector<double> Solution::on_grid(std::span<const std::vector<double>> points,
                                       std::span<const int> order) const {
@@ -248,29 +241,6 @@ struct Solver::Impl {
            std::all_of(spectra.begin(), spectra.end(), [](const auto& s) { return s.resolved; });
   }
 
-  // Modes that bands need on axis k, roughly: two a bin, with what the falloff adds.
-  [[nodiscard]] double modes_of(std::vector<Band> bands, Size k) const {
-    const double bin = two_pi / checked.length(k).hi;
-    bands.push_back({0, 0});
-    double sum = 0;
-    for (const Band& b : la::merge_bands(std::move(bands), 24 * bin))
-      sum += (b.upper - b.lower) / bin + (b.lower > 0 ? 28 : 20);
-    return 2 * sum;
-  }
-
-  // Leaves out frequencies that no arithmetic tells apart, and what is left if `most` modes do not
-  // hold it becomes one band as far as they reach. False if anything was lost.
-  [[nodiscard]] bool fit_to_modes(std::vector<Band>& bands, Size k, double most) const {
-    const double length = checked.length(k).hi;
-    bool whole =
-        std::erase_if(bands, [&](const Band& b) { return !(b.upper * length < 1e12); }) == 0;
-    if (modes_of(bands, k) > most) {
-      bands = {{0, (most / 2 - 20) * two_pi / length}};
-      whole = false;
-    }
-    return whole;
-  }
-
   // Bands of the residual: what the equation makes of the solution's frequencies (sums of them,
   // where it is nonlinear) and the modes do not have.
   [[nodiscard]] std::vector<Band> residual_bands(const RightHandSide& rhs, const Candidate& of,
@@ -318,15 +288,6 @@ struct Solver::Impl {
     return next;
   }
 
-  static bool same(const std::vector<std::vector<Band>>& a,
-                   const std::vector<std::vector<Band>>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), [](const auto& p, const auto& q) {
-      return std::equal(p.begin(), p.end(), q.begin(), q.end(), [](const Band& x, const Band& y) {
-        return x.lower == y.lower && x.upper == y.upper;
-      });
-    });
-  }
-
   Field plan(const RightHandSide& rhs, Quality& quality, Timings& timings) {
     const Checked& c = checked;
     const Size d = c.dimension();
@@ -368,7 +329,7 @@ struct Solver::Impl {
         const auto own = oscillation_bands(c);
         bands[k].insert(bands[k].end(), own.begin(), own.end());
       }
-      if (!fit_to_modes(bands[k], k, static_cast<double>(most))) reachable = false;
+      if (!fit_to_modes(bands[k], c.length(k).hi, static_cast<double>(most))) reachable = false;
     }
     report_progress(c, 0.2, "solving");
     Candidate best = attempt(bands, rhs, {12, most, samples[0]}, nullptr, timings);
@@ -401,8 +362,8 @@ struct Solver::Impl {
       }
       // What is cut off shows in the residual.
       for (Size k = 0; k < d; ++k)
-        std::ignore = fit_to_modes(bands[k], k, static_cast<double>(most));
-      if (same(last, bands)) continue;
+        std::ignore = fit_to_modes(bands[k], c.length(k).hi, static_cast<double>(most));
+      if (same_bands(last, bands)) continue;
       Candidate next = attempt(bands, rhs, {15, most, samples[1]},
                                best.field.converged ? &best.field : nullptr, timings);
       measure_candidate(next, rhs, timings);

@@ -216,4 +216,30 @@ std::vector<Band> oscillation_bands(const Checked& c) {
   return {{lowest, highest}};
 }
 
+double modes_of(std::vector<Band> bands, double length) {
+  const double bin = two_pi / length;
+  bands.push_back({0, 0});
+  double sum = 0;
+  for (const Band& b : la::merge_bands(std::move(bands), 24 * bin))
+    sum += (b.upper - b.lower) / bin + (b.lower > 0 ? 28 : 20);
+  return 2 * sum;
+}
+
+bool fit_to_modes(std::vector<Band>& bands, double length, double most) {
+  bool whole = std::erase_if(bands, [&](const Band& b) { return !(b.upper * length < 1e12); }) == 0;
+  if (modes_of(bands, length) > most) {
+    bands = {{0, (most / 2 - 20) * two_pi / length}};
+    whole = false;
+  }
+  return whole;
+}
+
+bool same_bands(const std::vector<std::vector<Band>>& a, const std::vector<std::vector<Band>>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), [](const auto& p, const auto& q) {
+    return std::equal(p.begin(), p.end(), q.begin(), q.end(), [](const Band& x, const Band& y) {
+      return x.lower == y.lower && x.upper == y.upper;
+    });
+  });
+}
+
 }  // namespace halfulp::gp_pde::detail

@@ -634,16 +634,6 @@ BoxQuality BoxSolver::measure(const Checked& c, const RightHandSide& rhs,
 
 namespace {
 
-// Modes that bands need, roughly: two a bin, with what the falloff adds.
-double modes_of(std::vector<Band> bands, double length) {
-  const double bin = two_pi / length;
-  bands.push_back({0, 0});
-  double sum = 0;
-  for (const Band& b : la::merge_bands(std::move(bands), 24 * bin))
-    sum += (b.upper - b.lower) / bin + (b.lower > 0 ? 28 : 20);
-  return 2 * sum;
-}
-
 double top_of(const std::vector<Band>& bands) {
   double top = 0;
   for (const Band& b : bands) top = std::max(top, b.upper);

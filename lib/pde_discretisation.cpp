@@ -303,33 +303,22 @@ void Discretisation::set_up_line(const Checked& c) {
   singular = line_.singular;
 }
 
-Discretisation::LineSystem Discretisation::factor_line(const Checked& c,
-                                                       const la::DdMatrix& a) const {
-  const la::FourierBasis& b = *basis[0];
-  const Size m = a.rows(), r = a.cols(), k = conditions_.rows(), columns = conditions_.cols();
-  double scale = std::numeric_limits<double>::min();
-  for (const double x : a.rounded()) scale = std::max(scale, std::fabs(x));
-  la::DdMatrix all(m + k, columns);  // exponentials solve the equation: their columns are zero
-  for (Size j = 0; j < columns; ++j) {
-    if (j < r) {
-      std::copy_n(a.hi(j), m, all.hi(j));
-      std::copy_n(a.lo(j), m, all.lo(j));
-    }
-    for (Size s = 0; s < k; ++s) all.set(m + s, j, conditions_(s, j));
-  }
+LineSystem factor_rows(la::DdMatrix all, double scale, int threads) {
+  const Size columns = all.cols();
   LineSystem line;
   line.columns = columns;
-  if (m + k < columns) {  // fewer equations than unknowns: some solution of few modes
+  if (all.rows() < columns) {  // fewer equations than unknowns: some solution of few modes
     line.system = la::pivoted_qr(std::move(all), 1e-12, columns, 1);
     line.rows_to_modes = std::move(line.system.q);
     line.system.q = {};
+    line.undetermined = columns - line.system.rank;
     line.singular = true;
     line.smallest_eigenvalue =
         std::fabs(line.system.r(line.system.rank - 1, line.system.rank - 1).hi);
     line.condition = std::numeric_limits<double>::infinity();
     return line;
   }
-  la::BlockQr compressed = la::block_qr(all, c.threads);
+  la::BlockQr compressed = la::block_qr(all, threads);
   line.rows_to_modes = std::move(compressed.q);
   la::PivotedQr& system = line.system;
   // The usual case: every direction is determined, and the triangle needs no pivoting.
@@ -344,8 +333,39 @@ Discretisation::LineSystem Discretisation::factor_line(const Checked& c,
   }
   system = la::pivoted_qr(std::move(compressed.r), 1e-29, columns, 1);
   // Directions that the equation and the conditions do not determine show as pivots of rounding
-  // size. An exponential that the modes represent as well makes one that says nothing about the
-  // operator, and so does a free constant.
+  // size.
+  constexpr double rounding = 1e-15;
+  line.undetermined = columns - system.rank;
+  line.smallest_eigenvalue = std::numeric_limits<double>::infinity();
+  for (Size i = 0; i < system.rank; ++i) {
+    const double pivot = std::fabs(system.r(i, i).hi);
+    if (pivot <= rounding * scale)
+      ++line.undetermined;
+    else
+      line.smallest_eigenvalue = std::min(line.smallest_eigenvalue, pivot);
+  }
+  line.singular = line.undetermined > 0;
+  line.condition = std::max(1.0, scale / line.smallest_eigenvalue);
+  return line;
+}
+
+LineSystem Discretisation::factor_line(const Checked& c, const la::DdMatrix& a) const {
+  const la::FourierBasis& b = *basis[0];
+  const Size m = a.rows(), r = a.cols(), k = conditions_.rows(), columns = conditions_.cols();
+  double scale = std::numeric_limits<double>::min();
+  for (const double x : a.rounded()) scale = std::max(scale, std::fabs(x));
+  la::DdMatrix all(m + k, columns);  // exponentials solve the equation: their columns are zero
+  for (Size j = 0; j < columns; ++j) {
+    if (j < r) {
+      std::copy_n(a.hi(j), m, all.hi(j));
+      std::copy_n(a.lo(j), m, all.lo(j));
+    }
+    for (Size s = 0; s < k; ++s) all.set(m + s, j, conditions_(s, j));
+  }
+  LineSystem line = factor_rows(std::move(all), scale, c.threads);
+  if (line.undetermined == 0 || !std::isfinite(line.condition)) return line;
+  // An exponential that the modes represent as well makes one that says nothing about the operator,
+  // and so does a free constant.
   Size harmless = c.singular ? 1 : 0;
   for (const Exponential& e : exponentials_) {
     const Points& x = b.nodes();
@@ -355,22 +375,11 @@ Discretisation::LineSystem Discretisation::factor_line(const Checked& c,
         add_scaled(values, -1.0, la::multiply(b.at_nodes(), b.project(values), c.threads));
     if (!(rms(rest) > 1e-9 * rms(values))) ++harmless;
   }
-  constexpr double rounding = 1e-15;
-  Size undetermined = columns - system.rank;
-  line.smallest_eigenvalue = std::numeric_limits<double>::infinity();
-  for (Size i = 0; i < system.rank; ++i) {
-    const double pivot = std::fabs(system.r(i, i).hi);
-    if (pivot <= rounding * scale)
-      ++undetermined;
-    else
-      line.smallest_eigenvalue = std::min(line.smallest_eigenvalue, pivot);
-  }
-  line.singular = undetermined > harmless;
-  line.condition = std::max(1.0, scale / line.smallest_eigenvalue);
+  line.singular = line.undetermined > harmless;
   return line;
 }
 
-la::DdMatrix Discretisation::LineSystem::solve(const la::DdMatrix& b) const {
+la::DdMatrix LineSystem::solve(const la::DdMatrix& b) const {
   // Q^T b by columns: one right-hand side is not worth a transposed copy.
   const auto inner_products = [](const la::DdMatrix& q, const la::DdMatrix& v) {
     la::DdMatrix out(q.cols(), 1);

@@ -35,4 +35,14 @@ struct Spectrum {
 /// whole axis where the coefficients vary).
 [[nodiscard]] std::vector<Band> oscillation_bands(const Checked& c);
 
+/// Modes that bands need on an axis of this length, roughly: two a bin, with what the falloff adds.
+[[nodiscard]] double modes_of(std::vector<Band> bands, double length);
+
+/// Leaves out frequencies that no arithmetic tells apart, and what is left if `most` modes do not
+/// hold it becomes one band as far as they reach. False if anything was lost.
+[[nodiscard]] bool fit_to_modes(std::vector<Band>& bands, double length, double most);
+
+[[nodiscard]] bool same_bands(const std::vector<std::vector<Band>>& a,
+                              const std::vector<std::vector<Band>>& b);
+
 }  // namespace halfulp::gp_pde::detail

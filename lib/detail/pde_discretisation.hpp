@@ -54,6 +54,19 @@ class GridEvaluator {
   std::array<std::array<la::DdMatrix, 3>, 2> features_;  ///< [axis][order]; transposed for axis 1
 };
 
+/// One dimension: weighted rows of equations and conditions, factored.
+struct LineSystem {
+  la::DdMatrix rows_to_modes;  ///< orthonormal columns: the rows' part of the factorisation
+  la::PivotedQr system;
+  Size columns = 0;       ///< unknowns
+  Size undetermined = 0;  ///< directions of the unknowns that the rows say nothing of
+  double condition = 1, smallest_eigenvalue = 0;
+  bool singular = false;
+  [[nodiscard]] la::DdMatrix solve(const la::DdMatrix& b) const;
+};
+/// @param scale  largest entry of the equations' rows: what is tiny is so relative to it
+[[nodiscard]] LineSystem factor_rows(la::DdMatrix rows, double scale, int threads);
+
 /// Basis, operator and factorisation for one choice of bands.
 ///
 /// One dimension: the equation at the nodes and the conditions at the ends, as one weighted
@@ -87,15 +100,6 @@ class Discretisation {
   bool singular = false;           ///< to working precision
 
  private:
-  /// One dimension: weighted equation rows a over the conditions, factored.
-  struct LineSystem {
-    la::DdMatrix rows_to_modes;  ///< orthonormal columns: the rows' part of the factorisation
-    la::PivotedQr system;
-    Size columns = 0;  ///< unknowns
-    double condition = 1, smallest_eigenvalue = 0;
-    bool singular = false;
-    [[nodiscard]] la::DdMatrix solve(const la::DdMatrix& b) const;
-  };
   [[nodiscard]] LineSystem factor_line(const Checked& c, const la::DdMatrix& a) const;
   [[nodiscard]] la::DdMatrix start_coefficients(const Checked& c, const Field* start) const;
   [[nodiscard]] NewtonResult newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,

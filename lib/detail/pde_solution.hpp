@@ -1,0 +1,20 @@
+#pragma once
+
+#include <optional>
+
+#include "detail/pde_box.hpp"
+#include "detail/pde_discretisation.hpp"
+#include "halfulp/gp_pde.hpp"
+
+namespace halfulp::gp_pde {
+
+/// What a Solution evaluates.
+struct Solution::Impl {
+  detail::Field field;
+  std::optional<detail::BoxField> box;  ///< instead of field, where the solve was in double
+  [[nodiscard]] detail::Size dimension() const {
+    return static_cast<detail::Size>(box ? box->axes.size() : field.basis.size());
+  }
+};
+
+}  // namespace halfulp::gp_pde
