@@ -1,3 +1,4 @@
+#define LAPACK_COMPLEX_CPP  // std::complex instead of C's _Complex
 #include <lapacke.h>
 
 #include <algorithm>
@@ -601,11 +602,8 @@ std::vector<Complex> symbol_roots(const CheckedSystem& c, Size k, double w,
         b[at(i, j)] = p.power[1][from];
       }
     }
-  const auto raw = [](std::vector<Complex>& v) {
-    return reinterpret_cast<lapack_complex_double*>(v.data());
-  };
-  if (LAPACKE_zggev(LAPACK_COL_MAJOR, 'N', 'N', size, raw(a), size, raw(b), size, raw(alpha),
-                    raw(beta), nullptr, size, nullptr, size) != 0)
+  if (LAPACKE_zggev(LAPACK_COL_MAJOR, 'N', 'N', size, a.data(), size, b.data(), size, alpha.data(),
+                    beta.data(), nullptr, size, nullptr, size) != 0)
     return {};
   std::vector<Complex> roots;
   for (lapack_int i = 0; i < size; ++i)
