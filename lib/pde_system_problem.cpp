@@ -1,4 +1,7 @@
-#define LAPACK_COMPLEX_CPP  // std::complex instead of C's _Complex
+#include <complex>
+// LAPACK's interface with C++'s complex numbers instead of C's.
+#define lapack_complex_float std::complex<float>
+#define lapack_complex_double std::complex<double>
 #include <lapacke.h>
 
 #include <algorithm>
