@@ -123,6 +123,58 @@ void axpy(std::ptrdiff_t n, double alpha_hi, double alpha_lo, const double* xh, 
   }
 }
 
+void scale(std::ptrdiff_t n, double alpha_hi, double alpha_lo, double* xh, double* xl) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  const V ah = hn::Set(d, alpha_hi), al = hn::Set(d, alpha_lo);
+  std::ptrdiff_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    V s = hn::Zero(d), c = s;
+    fma_dd(ah, al, hn::LoadU(d, xh + i), hn::LoadU(d, xl + i), s, c);
+    renormalise(s, c);
+    hn::StoreU(s, d, xh + i);
+    hn::StoreU(c, d, xl + i);
+  }
+  for (; i < n; ++i) {
+    const dd x = dd(xh[i], xl[i]) * dd(alpha_hi, alpha_lo);
+    xh[i] = x.hi;
+    xl[i] = x.lo;
+  }
+}
+
+// (c, s) <- (c uc - s us, s uc + c us), entry by entry; each array is hi, then lo.
+void rotate(std::ptrdiff_t n, const double* us, const double* uc, double* s, double* c) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  std::ptrdiff_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const V ush = hn::LoadU(d, us + i), usl = hn::LoadU(d, us + n + i);
+    const V uch = hn::LoadU(d, uc + i), ucl = hn::LoadU(d, uc + n + i);
+    const V sh = hn::LoadU(d, s + i), sl = hn::LoadU(d, s + n + i);
+    const V ch = hn::LoadU(d, c + i), cl = hn::LoadU(d, c + n + i);
+    V sum = hn::Zero(d), rest = hn::Zero(d);
+    fma_dd(sh, sl, uch, ucl, sum, rest);
+    fma_dd(ch, cl, ush, usl, sum, rest);
+    renormalise(sum, rest);
+    hn::StoreU(sum, d, s + i);
+    hn::StoreU(rest, d, s + n + i);
+    sum = rest = hn::Zero(d);
+    fma_dd(ch, cl, uch, ucl, sum, rest);
+    fma_dd(hn::Neg(sh), hn::Neg(sl), ush, usl, sum, rest);
+    renormalise(sum, rest);
+    hn::StoreU(sum, d, c + i);
+    hn::StoreU(rest, d, c + n + i);
+  }
+  for (; i < n; ++i) {
+    const dd si(s[i], s[n + i]), ci(c[i], c[n + i]), u(us[i], us[n + i]), v(uc[i], uc[n + i]);
+    const dd next = si * v + ci * u, other = ci * v - si * u;
+    s[i] = next.hi;
+    s[n + i] = next.lo;
+    c[i] = other.hi;
+    c[n + i] = other.lo;
+  }
+}
+
 // rows x n block of C = A B, with A(i, p) at a[i * row_step + p * step]. A is packed first, one
 // vector of rows after the other, so that it streams whatever its layout; then four columns of C at
 // a time keep their accumulators in registers over all of k.
@@ -204,6 +256,8 @@ HWY_EXPORT(dot);
 HWY_EXPORT(square_sum);
 HWY_EXPORT(axpy);
 HWY_EXPORT(multiply_rows);
+HWY_EXPORT(rotate);
+HWY_EXPORT(scale);
 HWY_EXPORT(target);
 
 const char* simd_target() { return HWY_DYNAMIC_DISPATCH(target)(); }
@@ -220,12 +274,13 @@ void axpy(std::ptrdiff_t n, dd alpha, const double* x_hi, const double* x_lo, do
   HWY_DYNAMIC_DISPATCH(axpy)(n, alpha.hi, alpha.lo, x_hi, x_lo, y_hi, y_lo);
 }
 
+void rotate(std::ptrdiff_t n, const double* unit_sin, const double* unit_cos, double* sine,
+            double* cosine) {
+  HWY_DYNAMIC_DISPATCH(rotate)(n, unit_sin, unit_cos, sine, cosine);
+}
+
 void scale(std::ptrdiff_t n, dd alpha, double* x_hi, double* x_lo) {
-  for (std::ptrdiff_t i = 0; i < n; ++i) {
-    const dd x = dd(x_hi[i], x_lo[i]) * alpha;
-    x_hi[i] = x.hi;
-    x_lo[i] = x.lo;
-  }
+  HWY_DYNAMIC_DISPATCH(scale)(n, alpha.hi, alpha.lo, x_hi, x_lo);
 }
 
 namespace {

@@ -189,25 +189,33 @@ void FourierBasis::fill(std::span<const dd> shifted, const Half& half, bool odd,
     for (int k = 0; k < order; ++k) factor[j] *= step_ * static_cast<double>(half.index[j]);
   }
   constexpr std::ptrdiff_t refresh = 16;
-  for (std::ptrdiff_t i = 0; i < m; ++i) {
-    const dd unit = step_ * shifted[i];
-    dd unit_sin, unit_cos, s, c;
-    sincos(unit, unit_sin, unit_cos);
-    std::ptrdiff_t at = -refresh - 1, since = 0;
-    for (const std::ptrdiff_t j : sorted) {
-      const std::ptrdiff_t want = half.index[j];
-      if (want - at > 2 || since + (want - at) > refresh) {
-        sincos(unit * static_cast<double>(want), s, c);
-        at = want;
-        since = 0;
-      }
-      for (; at < want; ++at, ++since) {
-        const dd next = c * unit_cos - s * unit_sin;
-        s = s * unit_cos + c * unit_sin;
-        c = next;
-      }
-      out.set(i, first_column + j, factor[j] * (sine ? s : c));
+  // Points side by side, hi parts before lo parts.
+  std::vector<double> unit_sin(2 * m), unit_cos(2 * m), s(2 * m), c(2 * m);
+  const auto start = [&](double frequency, std::vector<double>& sine, std::vector<double>& cosine) {
+    for (std::ptrdiff_t i = 0; i < m; ++i) {
+      dd a, b;
+      sincos(step_ * shifted[i] * frequency, a, b);
+      sine[i] = a.hi;
+      sine[m + i] = a.lo;
+      cosine[i] = b.hi;
+      cosine[m + i] = b.lo;
     }
+  };
+  start(1, unit_sin, unit_cos);
+  std::ptrdiff_t at = -refresh - 1, since = 0;
+  for (const std::ptrdiff_t j : sorted) {
+    const std::ptrdiff_t want = half.index[j];
+    if (want - at > 2 || since + (want - at) > refresh) {
+      start(static_cast<double>(want), s, c);
+      at = want;
+      since = 0;
+    }
+    for (; at < want; ++at, ++since)
+      rotate(m, unit_sin.data(), unit_cos.data(), s.data(), c.data());
+    const std::vector<double>& from = sine ? s : c;
+    std::copy_n(from.data(), m, out.hi(first_column + j));
+    std::copy_n(from.data() + m, m, out.lo(first_column + j));
+    scale(m, factor[j], out.hi(first_column + j), out.lo(first_column + j));
   }
 }
 

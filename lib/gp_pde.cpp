@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <limits>
 #include <tuple>
 #include <utility>
@@ -227,9 +228,42 @@ struct Solver::Impl {
   [[nodiscard]] Candidate attempt(const std::vector<std::vector<Band>>& bands,
                                   const RightHandSide& rhs, const Discretisation::Choice& choice,
                                   const Field* start, Timings& timings) const {
-    Candidate candidate{Discretisation(checked, bands, choice, timings), {}, {}, {}};
+    return solved(Discretisation(checked, bands, choice, timings), rhs, start, timings);
+  }
+
+  [[nodiscard]] Candidate solved(Discretisation disc, const RightHandSide& rhs, const Field* start,
+                                 Timings& timings) const {
+    Candidate candidate{std::move(disc), {}, {}, {}};
     candidate.field = solve_on(candidate.disc, rhs, start, timings);
     return candidate;
+  }
+
+  // Two discretisations of the same bands. Two threads take one each, which is better than to share
+  // small matrices; more of them share the matrices.
+  [[nodiscard]] std::array<Discretisation, 2> pair_of(
+      const std::vector<std::vector<Band>>& bands,
+      const std::array<Discretisation::Choice, 2>& choices, Timings& timings) const {
+    std::array<Discretisation, 2> pair;
+    if (checked.threads < 2 || checked.threads > 3) {
+      for (int i = 0; i < 2; ++i) pair[i] = Discretisation(checked, bands, choices[i], timings);
+      return pair;
+    }
+    std::array<Timings, 2> spent;
+    std::array<std::exception_ptr, 2> failure;
+#pragma omp parallel for schedule(static) num_threads(2)
+    for (int i = 0; i < 2; ++i) try {
+        pair[i] = Discretisation(checked, bands, choices[i], spent[i]);
+      } catch (...) {
+        failure[i] = std::current_exception();
+      }
+    for (const std::exception_ptr& error : failure)
+      if (error) std::rethrow_exception(error);
+    for (const auto& [phase, seconds] : spent[0]) timings.emplace_back(phase, seconds / 2);
+    for (const auto& [phase, seconds] : spent[1])
+      std::find_if(timings.begin(), timings.end(), [&name = phase](const auto& entry) {
+        return entry.first == name;
+      })->second += seconds / 2;
+    return pair;
   }
 
   [[nodiscard]] double tolerance() const {
@@ -332,14 +366,17 @@ struct Solver::Impl {
       if (!fit_to_modes(bands[k], c.length(k).hi, static_cast<double>(most))) reachable = false;
     }
     report_progress(c, 0.2, "solving");
-    Candidate best = attempt(bands, rhs, {12, most, samples[0]}, nullptr, timings);
+    // A second discretisation: its distance is the error estimate. Where the modes do not suffice,
+    // fewer of them tell how far it is.
+    std::array<Discretisation, 2> pair = pair_of(
+        bands, {{{12, most, samples[0]}, {15, reachable ? most : most * 3 / 4, samples[1]}}},
+        timings);
+    Candidate best = solved(std::move(pair[0]), rhs, nullptr, timings);
     measure_candidate(best, rhs, timings);
-    // A second discretisation: its distance is the error estimate.
     report_progress(c, 0.5, "estimating the error");
     {
-      // Where the modes do not suffice, fewer of them tell how far it is.
-      Candidate check = attempt(bands, rhs, {15, reachable ? most : most * 3 / 4, samples[1]},
-                                best.field.converged ? &best.field : nullptr, timings);
+      Candidate check =
+          solved(std::move(pair[1]), rhs, best.field.converged ? &best.field : nullptr, timings);
       error_estimate = difference(c, best.field, check.field);
       if (!good(best.quality)) {
         measure_candidate(check, rhs, timings);

@@ -268,7 +268,15 @@ void Discretisation::set_up_line(const Checked& c) {
     for (Size j = 0; j < r; ++j)
       for (Size i = 0; i < m; ++i) a.set(i, j, a(i, j) + v(i, 0) * features(i, j));
   }
-  a = b.orthonormalise(scale_rows(std::move(a), row_weight_));
+  // Derivatives of even order with constant coefficients map each feature to a multiple of itself:
+  // the operator stays within the modes, and so does the least-squares problem.
+  in_modes_ = c.constant && !c.newton && !c.axis[0].has_first && o.nodes_per_axis.empty();
+  if (in_modes_) {
+    a = b.project(b.orthonormalise(std::move(a)));
+    row_weight_.assign(r, 1.0);
+  } else {
+    a = b.orthonormalise(scale_rows(std::move(a), row_weight_));
+  }
   double scale = std::numeric_limits<double>::min();
   for (const double x : a.rounded()) scale = std::max(scale, std::fabs(x));
 
@@ -297,6 +305,7 @@ void Discretisation::set_up_line(const Checked& c) {
   conditions_ = la::DdMatrix(static_cast<Size>(conditions.size()), r + extra);
   for (Size k = 0; k < conditions_.rows(); ++k)
     for (Size j = 0; j < r + extra; ++j) conditions_.set(k, j, conditions[k][j]);
+  if (c.newton) return;  // factored as often as it forms a derivative
   line_ = factor_line(c, a);
   condition = line_.condition;
   smallest_eigenvalue = line_.smallest_eigenvalue;
@@ -458,10 +467,11 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
     return field;
   }
   Stopwatch watch(timings);
-  const auto m = static_cast<Size>(rows_.size());
   la::DdMatrix b(static_cast<Size>(row_weight_.size()), 1);
   const std::vector<Points> grid{rows_};
-  const la::DdMatrix f = data_on(c, rhs, grid);
+  la::DdMatrix f = data_on(c, rhs, grid);
+  if (in_modes_) f = basis[0]->project(f);
+  const Size m = f.rows();
   for (Size i = 0; i < m; ++i) b.set(i, 0, f(i, 0) * row_weight_[i]);
   for (std::size_t s = 0; s < row_sides_.size(); ++s) {
     const auto i = m + static_cast<Size>(s);

@@ -378,8 +378,9 @@ double largest_value(const Checked& c, const RightHandSide& rhs) {
                                   {0.8191725133961645, 0.6710436067037893, 0.5497004779019703}};
   const double* step = steps[d - 1];
   double largest = 0;
-  double x[3];
+#pragma omp parallel for schedule(static) num_threads(c.threads) reduction(max : largest)
   for (int i = 0; i < count; ++i) {
+    double x[3];
     for (Size k = 0; k < d; ++k) {
       const double t = 0.5 + step[k] * i;
       x[k] = c.end(k, 0).hi + c.length(k).hi * (t - std::floor(t));

@@ -45,6 +45,10 @@ class DdMatrix {
 /// y += alpha x
 void axpy(std::ptrdiff_t n, dd alpha, const double* x_hi, const double* x_lo, double* y_hi,
           double* y_lo);
+/// sin and cos of n angles to those of the angles plus theirs: addition theorems. Each array is n
+/// hi parts, then n lo parts.
+void rotate(std::ptrdiff_t n, const double* unit_sin, const double* unit_cos, double* sine,
+            double* cosine);
 /// x *= alpha
 void scale(std::ptrdiff_t n, dd alpha, double* x_hi, double* x_lo);
 

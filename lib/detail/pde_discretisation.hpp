@@ -119,6 +119,7 @@ class Discretisation {
   la::DdMatrix conditions_;  ///< one dimension: weighted rows of the conditions on the sides
   // One dimension
   Points rows_, row_weight_;
+  bool in_modes_ = false;  ///< the equation's rows are coefficients of the modes, not nodes
   std::vector<int> row_sides_;
   std::vector<Exponential> exponentials_;
   LineSystem line_;
