@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <limits>
 #include <tuple>
 #include <utility>
@@ -238,34 +237,6 @@ struct Solver::Impl {
     return candidate;
   }
 
-  // Two discretisations of the same bands. Two threads take one each, which is better than to share
-  // small matrices; more of them share the matrices.
-  [[nodiscard]] std::array<Discretisation, 2> pair_of(
-      const std::vector<std::vector<Band>>& bands,
-      const std::array<Discretisation::Choice, 2>& choices, Timings& timings) const {
-    std::array<Discretisation, 2> pair;
-    if (checked.threads < 2 || checked.threads > 3) {
-      for (int i = 0; i < 2; ++i) pair[i] = Discretisation(checked, bands, choices[i], timings);
-      return pair;
-    }
-    std::array<Timings, 2> spent;
-    std::array<std::exception_ptr, 2> failure;
-#pragma omp parallel for schedule(static) num_threads(2)
-    for (int i = 0; i < 2; ++i) try {
-        pair[i] = Discretisation(checked, bands, choices[i], spent[i]);
-      } catch (...) {
-        failure[i] = std::current_exception();
-      }
-    for (const std::exception_ptr& error : failure)
-      if (error) std::rethrow_exception(error);
-    for (const auto& [phase, seconds] : spent[0]) timings.emplace_back(phase, seconds / 2);
-    for (const auto& [phase, seconds] : spent[1])
-      std::find_if(timings.begin(), timings.end(), [&name = phase](const auto& entry) {
-        return entry.first == name;
-      })->second += seconds / 2;
-    return pair;
-  }
-
   [[nodiscard]] double tolerance() const {
     return checked.options.tolerance > 0 ? checked.options.tolerance : 1e-10;
   }
@@ -295,7 +266,7 @@ struct Solver::Impl {
     }
     double scale = of.quality.scale;
     la::DdMatrix lines = left_side(c, of.field, GridEvaluator(of.field, grid), scale);
-    lines = add_scaled(std::move(lines), -1.0, of.disc.data_on(c, rhs, grid));
+    lines = add_scaled(std::move(lines), -1.0, of.disc.data_on(rhs, grid));
     if (k == 1) lines = la::transpose(lines);
     return bands_of_lines(c, lines, k, 1e-14 * scale);
   }
@@ -368,9 +339,11 @@ struct Solver::Impl {
     report_progress(c, 0.2, "solving");
     // A second discretisation: its distance is the error estimate. Where the modes do not suffice,
     // fewer of them tell how far it is.
-    std::array<Discretisation, 2> pair = pair_of(
-        bands, {{{12, most, samples[0]}, {15, reachable ? most : most * 3 / 4, samples[1]}}},
-        timings);
+    const std::array<Discretisation::Choice, 2> choices{
+        {{12, most, samples[0]}, {15, reachable ? most : most * 3 / 4, samples[1]}}};
+    std::array<Discretisation, 2> pair;
+    two_at_once(c.threads, timings,
+                [&](int i, Timings& t) { pair[i] = Discretisation(c, bands, choices[i], t); });
     Candidate best = solved(std::move(pair[0]), rhs, nullptr, timings);
     measure_candidate(best, rhs, timings);
     report_progress(c, 0.5, "estimating the error");
@@ -417,8 +390,32 @@ struct Solver::Impl {
   }
 
   [[nodiscard]] bool in_double() const {
-    return checked.dimension() == 2 && checked.options.precision == Precision::double_ &&
-           diagonalisable(checked);
+    return checked.dimension() == 3 ||
+           (checked.dimension() == 2 && checked.options.precision == Precision::double_ &&
+            diagonalisable(checked));
+  }
+
+  // Samples on other axes than the plan's, or after a plan for formulas: a fit of their own.
+  void prepare_samples(const RightHandSide& rhs, Timings& timings) {
+    Stopwatch watch(timings);
+    const Checked& c = checked;
+    if (!disc.ready())
+      disc = Discretisation(c, disc.bands, {12, c.options.max_modes, nullptr}, timings);
+    if (disc.fits(rhs)) {
+      sample_error = disc.samples().rest();
+      return;
+    }
+    std::vector<std::vector<Band>> own;
+    bool resolved = true;
+    for (Size k = 0; k < c.dimension(); ++k) {
+      const SampleSpectrum s = sample_spectrum(c, rhs, k);
+      own.push_back(s.bands);
+      resolved = resolved && s.resolved;
+    }
+    auto fit = std::make_shared<const SampleFit>(c, rhs, own, 1.0);
+    sample_error = resolved ? fit->rest() : 1.0;
+    disc.take(std::move(fit));
+    watch.lap("samples");
   }
 
   [[nodiscard]] Quality measure_box(const RightHandSide& rhs, const BoxField& field,
@@ -437,7 +434,7 @@ struct Solver::Impl {
     return {std::move(field), std::move(solved)};
   }
 
-  BoxField plan_in_three(const RightHandSide& rhs, Quality& quality, Timings& timings) {
+  BoxField plan_in_double(const RightHandSide& rhs, Quality& quality, Timings& timings) {
     BoxPlan plan = plan_box(checked, rhs, tolerance(), timings);
     spectra = std::move(plan.spectra);
     disc.basis = std::move(plan.basis);
@@ -569,27 +566,27 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
   Timings timings;
   Field field;
   if (!impl_->planned) {
-    if (impl_->checked.dimension() == 3) {
-      Solution::Impl solved = impl_->boxed(impl_->plan_in_three(rhs, quality, timings));
+    if (impl_->in_double()) {
+      Solution::Impl solved = impl_->boxed(impl_->plan_in_double(rhs, quality, timings));
       return impl_->finish(std::move(solved), quality, rhs, std::move(timings));
     }
     field = impl_->plan(rhs, quality, timings);
-    if (impl_->in_double()) impl_->box.emplace(impl_->checked, impl_->disc.basis, timings);
+    return impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings));
   }
+  impl_->sample_error = 0;
   if (impl_->box && !rhs.sampled) {
     BoxField solved = impl_->box->solve(impl_->checked, rhs, timings);
     quality = impl_->measure_box(rhs, solved, timings);
     return impl_->finish(impl_->boxed(std::move(solved)), quality, rhs, std::move(timings));
   }
-  if (!field.basis.empty()) {
-    // just solved
-  } else {
-    field = impl_->solve_on(impl_->disc, rhs, nullptr, timings);
-    Stopwatch watch(timings);
-    if (rhs.sampled) impl_->evaluator = residual_points(impl_->checked, rhs, field);
+  if (rhs.sampled) impl_->prepare_samples(rhs, timings);
+  field = impl_->solve_on(impl_->disc, rhs, nullptr, timings);
+  Stopwatch watch(timings);
+  if (rhs.sampled)
+    quality = measure(impl_->checked, rhs, field, residual_points(impl_->checked, rhs, field));
+  else
     quality = measure(impl_->checked, rhs, field, impl_->evaluator);
-    watch.lap("residual");
-  }
+  watch.lap("residual");
   return impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings));
 }
 

@@ -296,22 +296,30 @@ BoxAxis::BoxAxis(const Checked& c, Size k, std::shared_ptr<const la::FourierBasi
   to_features_ = basis->to_features(vectors);
 }
 
-Doubles BoxAxis::evaluate(const Points& points, int order, int threads) const {
-  return row_by_row(la::multiply(basis->features_at(points, order), to_features_, threads));
+std::shared_ptr<const Doubles> BoxAxis::evaluate(const Points& points, int order,
+                                                 int threads) const {
+  constexpr std::size_t kept = 6;
+  const std::lock_guard lock(mutex_);
+  for (const Evaluated& e : evaluated_)
+    if (e.order == order && e.points == points) return e.values;
+  auto values = std::make_shared<const Doubles>(
+      row_by_row(la::multiply(basis->features_at(points, order), to_features_, threads)));
+  evaluated_.push_back({points, order, values});
+  if (evaluated_.size() > kept) evaluated_.pop_front();
+  return values;
 }
 
 Doubles BoxField::values(std::span<const Points> points, std::span<const int> orders) const {
-  std::vector<Doubles> z;
+  std::vector<std::shared_ptr<const Doubles>> z;
   std::vector<const Doubles*> pointers;
   std::vector<Size> modes;
   bool differentiated = false;
   for (std::size_t k = 0; k < axes.size(); ++k) {
     z.push_back(axes[k]->evaluate(points[k], orders[k], threads));
+    pointers.push_back(z.back().get());
     modes.push_back(axes[k]->modes());
     differentiated = differentiated || orders[k] > 0;
   }
-  pointers.reserve(z.size());
-  for (const Doubles& m : z) pointers.push_back(&m);
   Doubles out = contract(pointers, modes, coefficients, threads);
   if (shift != 0 && !differentiated)
     for (double& v : out) v += shift;
@@ -382,7 +390,7 @@ BoxSolver::BoxSolver(const Checked& c, std::vector<std::shared_ptr<const la::Fou
       at_points_.push_back(at_points_[same]);
       continue;
     }
-    std::array<Doubles, 3> at;
+    std::array<std::shared_ptr<const Doubles>, 3> at;
     for (int order = 0; order < 3; ++order)
       at[order] = axes_[k]->evaluate(points_[k], order, c.threads);
     at_points_.push_back(std::move(at));
@@ -412,10 +420,10 @@ BoxSolver::BoxSolver(const Checked& c, std::vector<std::shared_ptr<const la::Fou
       la::SlabSampler(g, points, 1)
           .rows(0, static_cast<Size>(points[0].size()), data.at_points.data());
       const Points end{c.end(k, s)};
-      const Doubles u = axes_[k]->evaluate(end, 0, 1), du = axes_[k]->evaluate(end, 1, 1);
+      const auto u = axes_[k]->evaluate(end, 0, 1), du = axes_[k]->evaluate(end, 1, 1);
       const double n = s == 0 ? -1 : 1;
-      for (std::size_t i = 0; i < u.size(); ++i)
-        data.trace.push_back(side.a * u[i] + side.b * n * du[i]);
+      for (std::size_t i = 0; i < u->size(); ++i)
+        data.trace.push_back(side.a * (*u)[i] + side.b * n * (*du)[i]);
       sides_.push_back(std::move(data));
     }
   if (c.singular && c.problem.exact) {
@@ -598,7 +606,7 @@ BoxQuality BoxSolver::measure(const Checked& c, const RightHandSide& rhs,
   double u_size = 0;
   bool have_u = false;
   for (const auto& [orders, value] : c.op.coefficients) {
-    for (Size k = 0; k < d; ++k) z[k] = &at_points_[k][orders[k]];
+    for (Size k = 0; k < d; ++k) z[k] = at_points_[k][orders[k]].get();
     const double factor = value.constant().hi;
     Doubles term = contract(z, modes, field.coefficients, c.threads);
     const bool plain = std::all_of(orders.begin(), orders.end(), [](int o) { return o == 0; });
@@ -612,14 +620,14 @@ BoxQuality BoxSolver::measure(const Checked& c, const RightHandSide& rhs,
   }
   q.residual = relative(rms_of(residual), q.scale);
   if (!have_u && !sides_.empty()) {
-    for (Size k = 0; k < d; ++k) z[k] = &at_points_[k][0];
+    for (Size k = 0; k < d; ++k) z[k] = at_points_[k][0].get();
     Doubles u = contract(z, modes, field.coefficients, c.threads);
     for (double& v : u) v += field.shift;
     u_size = rms_of(u);
   }
   for (const SideData& side : sides_) {
     const Side& s = c.problem.sides[side.axis][side.end];
-    for (Size k = 0; k < d; ++k) z[k] = k == side.axis ? &side.trace : &at_points_[k][0];
+    for (Size k = 0; k < d; ++k) z[k] = k == side.axis ? &side.trace : at_points_[k][0].get();
     Doubles defect = contract(z, modes, field.coefficients, c.threads);
     for (double& v : defect) v += s.a * field.shift;
     const double scale = std::max({rms_of(side.at_points), rms_of(defect), std::fabs(s.a) * u_size,
@@ -751,12 +759,17 @@ BoxPlan plan_box(const Checked& c, const RightHandSide& rhs, double tolerance, T
     reachable = false;
   }
   progress(0.2, "solving");
-  Attempt best = attempt(c, rhs, bands, 12, most, timings);
   // A second discretisation: its distance is the error estimate. Where the modes do not suffice,
   // fewer of them tell how far it is.
+  std::array<Attempt, 2> pair;
+  two_at_once(c.threads, timings, [&](int i, Timings& t) {
+    pair[i] = i == 0 ? attempt(c, rhs, bands, 12, most, t)
+                     : attempt(c, rhs, bands, 15, reachable ? most : most * 3 / 4, t);
+  });
   progress(0.5, "estimating the error");
+  Attempt best = std::move(pair[0]);
   {
-    Attempt check = attempt(c, rhs, bands, 15, reachable ? most : most * 3 / 4, timings);
+    Attempt& check = pair[1];
     plan.error_estimate = difference(c, best.field, check.field);
     if (check.worst() < best.worst() && best.worst() > tolerance) best = std::move(check);
   }

@@ -13,6 +13,7 @@
 #include "detail/gmres.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/kernel/dd_math.hpp"
+#include "halfulp/threads.hpp"
 
 namespace halfulp::gp_pde::detail {
 namespace {
@@ -141,17 +142,35 @@ la::DdMatrix axis_matrix(const Checked& c, Size k, const la::FourierBasis& basis
   return a;
 }
 
+namespace {
+
+void add_time(Timings& timings, const std::string& phase, double spent) {
+  const auto it = std::find_if(timings.begin(), timings.end(),
+                               [&phase](const auto& entry) { return entry.first == phase; });
+  if (it == timings.end())
+    timings.emplace_back(phase, spent);
+  else
+    it->second += spent;
+}
+
+}  // namespace
+
 Stopwatch::Stopwatch(Timings& timings) : timings_(timings), start_(seconds()) {}
 
 void Stopwatch::lap(const char* phase) {
   const double now = seconds();
-  const auto it = std::find_if(timings_.begin(), timings_.end(),
-                               [phase](const auto& entry) { return entry.first == phase; });
-  if (it == timings_.end())
-    timings_.emplace_back(phase, now - start_);
-  else
-    it->second += now - start_;
+  add_time(timings_, phase, now - start_);
   start_ = now;
+}
+
+void two_at_once(int threads, Timings& timings,
+                 const std::function<void(int i, Timings& timings)>& make) {
+  const bool side_by_side = threads == 2 || threads == 3;
+  std::array<Timings, 2> spent;
+  parallel_for(2, side_by_side ? 2 : 1, [&](Size i) { make(static_cast<int>(i), spent[i]); });
+  for (const Timings& part : spent)
+    for (const auto& [phase, seconds] : part)
+      add_time(timings, phase, seconds / (side_by_side ? 2 : 1));
 }
 
 dd Exponential::operator()(dd x, int order) const {
@@ -469,7 +488,7 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
   Stopwatch watch(timings);
   la::DdMatrix b(static_cast<Size>(row_weight_.size()), 1);
   const std::vector<Points> grid{rows_};
-  la::DdMatrix f = data_on(c, rhs, grid);
+  la::DdMatrix f = data_on(rhs, grid);
   if (in_modes_) f = basis[0]->project(f);
   const Size m = f.rows();
   for (Size i = 0; i < m; ++i) b.set(i, 0, f(i, 0) * row_weight_[i]);
@@ -644,16 +663,10 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
   return newton_or_continuation(system, std::move(x), origin, c.options.max_newton);
 }
 
-la::DdMatrix Discretisation::data_on(const Checked& c, const RightHandSide& rhs,
-                                     std::span<const Points> grid) const {
+la::DdMatrix Discretisation::data_on(const RightHandSide& rhs, std::span<const Points> grid) const {
   la::DdMatrix f = rhs.on(grid);
   if (!rhs.sampled) return f;
-  if (samples_ && samples_->fits(rhs))
-    return add_scaled(std::move(f), 1.0, samples_->values(rhs, grid));
-  // Samples on other axes than those of the plan have a fit of their own.
-  std::vector<std::vector<Band>> own;
-  for (Size k = 0; k < c.dimension(); ++k) own.push_back(sample_spectrum(c, rhs, k).bands);
-  return add_scaled(std::move(f), 1.0, SampleFit(c, rhs, own, 1).values(rhs, grid));
+  return add_scaled(std::move(f), 1.0, samples_->values(rhs, grid));
 }
 
 la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& rhs,
@@ -670,13 +683,13 @@ la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& r
       projector.push_back(
           least_squares_projector(basis[k]->evaluate(grid[k], 0), grid[k], 1e-13, c.threads));
     }
-    const la::DdMatrix f = data_on(c, rhs, grid);
+    const la::DdMatrix f = data_on(rhs, grid);
     watch.lap("sampling");
     r = la::multiply(la::multiply(projector[0], f, c.threads), la::transpose(projector[1]),
                      c.threads);
   } else {
     const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
-    const la::DdMatrix f = data_on(c, rhs, grid);
+    const la::DdMatrix f = data_on(rhs, grid);
     watch.lap("sampling");
     r = la::transpose(basis[1]->project(la::transpose(basis[0]->project(f))));
   }

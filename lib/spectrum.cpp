@@ -7,17 +7,32 @@
 
 namespace halfulp::detail {
 
-std::vector<double> windowed_spectrum(std::span<const double> samples) {
+namespace {
+
+// Kaiser's window on n points; the last one is kept, for the next line of as many.
+const std::vector<double>& kaiser_window(std::size_t n) {
   constexpr double beta = 38;
-  const std::size_t n = samples.size();
-  std::vector<double> windowed(n);
-  double sum = 0;
+  thread_local std::vector<double> window;
+  if (window.size() == n) return window;
+  window.resize(n);
   const double i0_beta = std::cyl_bessel_i(0.0, beta);
   for (std::size_t i = 0; i < n; ++i) {
     const double t = 2.0 * static_cast<double>(i) / static_cast<double>(n) - 1.0;
-    const double w = std::cyl_bessel_i(0.0, beta * std::sqrt(std::max(0.0, 1.0 - t * t))) / i0_beta;
-    windowed[i] = w * samples[i];
-    sum += w;
+    window[i] = std::cyl_bessel_i(0.0, beta * std::sqrt(std::max(0.0, 1.0 - t * t))) / i0_beta;
+  }
+  return window;
+}
+
+}  // namespace
+
+std::vector<double> windowed_spectrum(std::span<const double> samples) {
+  const std::size_t n = samples.size();
+  const std::vector<double>& window = kaiser_window(n);
+  std::vector<double> windowed(n);
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    windowed[i] = window[i] * samples[i];
+    sum += window[i];
   }
   const auto transform = real_fft(windowed);
   std::vector<double> amplitude(transform.size());

@@ -459,6 +459,37 @@ TEST_CASE("a plan is reused", "[gp_pde]") {
   CHECK_FALSE(solver.solve(parse_expression("sin(170*x)", {"x", "y"})).report.ok());
 }
 
+TEST_CASE("formulas and samples take turns in one plan", "[gp_pde]") {
+  for (const int which : {0, 6})
+    for (const Precision precision : {Precision::dd, Precision::double_}) {
+      const Problem p = manufactured(paper()[which]);
+      Options o;
+      o.precision = precision;
+      Solver solver(p, o);
+      const Solution planned = solver.solve();
+      const Solution formula = solver.solve(p.forcing);
+      for (const int n : {400, 500}) {
+        const Solution s = solver.solve(sampled(p, n));
+        const double error = true_error(p, s);
+        INFO(p.name << " " << n << ": error " << error << ", estimate " << s.error_estimate);
+        CHECK(s.report.ok());
+        CHECK(error <= limit("gp_pde_samples"));
+        CHECK(error <= s.error_estimate);
+      }
+      // Noisy ones are not passed off as solved.
+      GridSamples noisy = sampled(p, 400);
+      std::mt19937_64 generator(4);
+      std::normal_distribution<double> normal;
+      for (double& v : noisy.values) v *= 1 + 1e-3 * normal(generator);
+      CHECK_FALSE(solver.solve(noisy).report.ok());
+      const Solution again = solver.solve(p.forcing);
+      CHECK(again.report.ok());
+      const auto grid = grid_of(p, 20);
+      const std::vector<int> zero(p.axes.size(), 0);
+      CHECK(again.on_grid(grid, zero) == formula.on_grid(grid, zero));
+    }
+}
+
 TEST_CASE("derivatives of the solution", "[gp_pde]") {
   const Problem p = manufactured(others()[10]);
   const Solution s = solve(p);

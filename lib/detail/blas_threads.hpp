@@ -1,5 +1,7 @@
 #pragma once
 
+#include <mutex>
+
 extern "C" {
 int openblas_get_num_threads();
 void openblas_set_num_threads(int);
@@ -7,17 +9,28 @@ void openblas_set_num_threads(int);
 
 namespace halfulp::detail {
 
-/// One BLAS thread while it lives: OpenBLAS's results depend on its number of threads, and ours
-/// must not. Work is divided above BLAS instead.
+/// One BLAS thread while any of these lives: OpenBLAS's results depend on its number of threads,
+/// and ours must not. Work is divided above BLAS instead. The setting is the process', so that the
+/// first one takes it and the last one gives it back.
 class OneBlasThread {
  public:
-  OneBlasThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
-  ~OneBlasThread() { openblas_set_num_threads(before_); }
+  OneBlasThread() {
+    const std::lock_guard lock(mutex_);
+    if (users_++ > 0) return;
+    before_ = openblas_get_num_threads();
+    openblas_set_num_threads(1);
+  }
+  ~OneBlasThread() {
+    const std::lock_guard lock(mutex_);
+    if (--users_ == 0) openblas_set_num_threads(before_);
+  }
   OneBlasThread(const OneBlasThread&) = delete;
   OneBlasThread& operator=(const OneBlasThread&) = delete;
 
  private:
-  int before_;
+  static inline std::mutex mutex_;
+  static inline int users_ = 0;
+  static inline int before_ = 1;
 };
 
 }  // namespace halfulp::detail

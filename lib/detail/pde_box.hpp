@@ -1,7 +1,9 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -30,8 +32,10 @@ class BoxAxis {
   BoxAxis(const Checked& c, Size k, std::shared_ptr<const la::FourierBasis> basis);
 
   [[nodiscard]] Size modes() const { return rank[0] + rank[1]; }
-  /// points x modes(), row by row: a derivative of the eigenfunctions.
-  [[nodiscard]] Doubles evaluate(const Points& points, int order, int threads) const;
+  /// points x modes(), row by row: a derivative of the eigenfunctions. The last few are kept, so
+  /// that repeated solves evaluate on the same grid for the price of a product.
+  [[nodiscard]] std::shared_ptr<const Doubles> evaluate(const Points& points, int order,
+                                                        int threads) const;
 
   std::shared_ptr<const la::FourierBasis> basis;
   Points nodes;  ///< Gauss nodes that data are sampled at: fewer than the basis' own
@@ -48,6 +52,13 @@ class BoxAxis {
 
  private:
   la::DdMatrix to_features_;  ///< eigen-coefficients -> coefficients of the features
+  struct Evaluated {
+    Points points;
+    int order = 0;
+    std::shared_ptr<const Doubles> values;
+  };
+  mutable std::mutex mutex_;
+  mutable std::deque<Evaluated> evaluated_;  ///< the latest last
 };
 
 /// A solution in eigenfunctions.
@@ -100,8 +111,8 @@ class BoxSolver {
   Doubles inverse_;            ///< two dimensions: 1 / (lambda_i + mu_j)
   std::vector<dd> plane_sum_;  ///< three: lambda_i + mu_j
   std::array<Size, 3> null_{-1, -1, -1};
-  std::vector<Points> points_;                     ///< of the residual
-  std::vector<std::array<Doubles, 3>> at_points_;  ///< [axis][order]
+  std::vector<Points> points_;                                            ///< of the residual
+  std::vector<std::array<std::shared_ptr<const Doubles>, 3>> at_points_;  ///< [axis][order]
   double exact_mean_ = 0;
 };
 

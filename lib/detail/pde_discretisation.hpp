@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -88,9 +89,14 @@ class Discretisation {
   [[nodiscard]] Field solve(const Checked& c, const RightHandSide& rhs, const Field* start,
                             Timings& timings) const;
 
-  /// The right-hand side on a grid: formula and, where there are any, fitted samples.
-  [[nodiscard]] la::DdMatrix data_on(const Checked& c, const RightHandSide& rhs,
-                                     std::span<const Points> grid) const;
+  /// The right-hand side on a grid: formula and, where there are any, samples, which fits(rhs).
+  [[nodiscard]] la::DdMatrix data_on(const RightHandSide& rhs, std::span<const Points> grid) const;
+  /// Whether the fit at hand is for samples on these axes.
+  [[nodiscard]] bool fits(const RightHandSide& rhs) const {
+    return samples_ && samples_->fits(rhs);
+  }
+  void take(std::shared_ptr<const SampleFit> samples) { samples_ = std::move(samples); }
+  [[nodiscard]] bool ready() const { return sylvester_ || !rows_.empty(); }
 
   std::vector<std::vector<Band>> bands;  ///< as used: merged, with the low band
   std::vector<std::shared_ptr<const la::FourierBasis>> basis;
@@ -146,5 +152,10 @@ class Stopwatch {
   Timings& timings_;
   double start_;
 };
+
+/// make(i, timings) for i = 0 and 1. Two threads take one each, which is better than to share small
+/// matrices; with more of them each shares the matrices. Phases done side by side count half.
+void two_at_once(int threads, Timings& timings,
+                 const std::function<void(int i, Timings& timings)>& make);
 
 }  // namespace halfulp::gp_pde::detail
