@@ -13,6 +13,7 @@
 
 #include "detail/linear_operator.hpp"
 #include "detail/pde_problem.hpp"
+#include "halfulp/checkpoint.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/file.hpp"
 #include "halfulp/npy.hpp"
@@ -383,6 +384,7 @@ class Reader {
                        "the file has " + std::to_string(text_.size()) +
                            " bytes, a PDE file at most " + std::to_string(max_file_size));
     check_text();
+    result_.digest = content_digest(text_);
     parse_toml();
     read_sections();
     read_parameters();
@@ -878,10 +880,14 @@ class Reader {
         fail(entry.position, "key " + quote(entry.name) + " is one of method = \"gp-hm\"");
     check_keys(*table, "[solver]",
                {"method", "setup_precision", "precision", "tol", "threads", "max_modes", "memory",
-                "guess", "newton"});
+                "guess", "newton", "slabs"});
     Options& options = result_.options;
     if (const auto* node = table->get("guess"))
       options.guess = expression_of(*node, "guess", axis_names_);
+    if (const auto* node = table->get("slabs")) {
+      const auto* word = node->as_string();
+      options.slabs = word && word->get() == "auto" ? 0 : integer_of(*node, "slabs", 1, 1000000);
+    }
     if (const auto* node = table->get("newton"))
       options.max_newton = static_cast<int>(integer_of(*node, "newton", 1, 1000));
     if (const auto* node = table->get("method")) {
@@ -1266,11 +1272,16 @@ class Reader {
     return equation.substitute(by);
   }
 
-  NpyArray read_array(const toml::node& node, std::string_view what) const {
+  NpyArray read_array(const toml::node& node, std::string_view what) {
     const std::string_view name = string_of(node, what, "the name of an .npy file");
     try {
       if (name.find('\0') != std::string_view::npos) throw IoError(name, "not a file name");
-      return read_npy<double>(base_ / std::filesystem::path(name));
+      NpyArray array = read_npy<double>(base_ / std::filesystem::path(name));
+      const std::string_view bytes(reinterpret_cast<const char*>(array.values.data()),
+                                   array.values.size() * sizeof(double));
+      result_.digest =
+          content_digest(result_.digest + shape_text(array.shape) + content_digest(bytes));
+      return array;
     } catch (const Error& error) {
       fail(node.source().begin, error.what());
     }
@@ -2078,7 +2089,12 @@ std::string describe(const PdeFile& file) {
                 : "")
         << ", tolerance " << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen")
         << ", at most " << options.max_modes << " modes a dimension and "
-        << memory_text(static_cast<double>(options.memory_limit)) << " of memory\n";
+        << memory_text(static_cast<double>(options.memory_limit)) << " of memory";
+    if (options.slabs != 1)
+      out << ", time in "
+          << (options.slabs == 0 ? "as many slabs as it takes"
+                                 : std::to_string(options.slabs) + " slabs");
+    out << '\n';
   }
   label("output");
   for (std::size_t i = 0; i < file.output.points.size(); ++i)

@@ -619,6 +619,7 @@ Solution summary_of(const HmSolution& solution) {
   s.residual_scale = solution.residual_scale;
   s.boundary_residual = solution.boundary_residual;
   s.timings = solution.timings;
+  s.warnings = solution.warnings;
   for (std::size_t k = 0; k < solution.axes.size(); ++k) {
     const HmAxis& learnt = solution.axes[k];
     AxisInfo info;
@@ -670,6 +671,7 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
       {"precision", options.precision == Precision::dd ? "dd" : "double"},
       {"tolerance", options.tolerance > 0 ? Json(options.tolerance) : Json("auto")},
       {"max_modes", options.max_modes},
+      {"slabs", options.slabs > 0 ? Json(options.slabs) : Json("auto")},
       {"threads", options.threads},
       {"memory_limit", options.memory_limit}};
   if (file.gp_hm) json["options"] = gp_hm_options(file);
@@ -694,6 +696,16 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
          {"nodes", axis.nodes},
          {"smallest_pivot", number(axis.smallest_pivot)},
          {"bands", bands}});
+  }
+  if (!solution.slabs.empty()) {
+    result["slabs"] = Json::array();
+    for (const SlabInfo& slab : solution.slabs)
+      result["slabs"].push_back({{"begin", number(slab.begin)},
+                                 {"end", number(slab.end)},
+                                 {"residual", number(slab.residual)},
+                                 {"boundary_residual", number(slab.boundary_residual)},
+                                 {"error_estimate", number(slab.error_estimate)},
+                                 {"newton_steps", slab.newton_steps}});
   }
   result["newton_steps"] = solution.newton_steps;
   result["condition"] = number(solution.condition);

@@ -54,6 +54,7 @@ struct PdeFile {
   bool forcing_automatic = false;  ///< problem.forcing was made from problem.exact
   std::vector<std::pair<std::string, dd>> parameters;  ///< in the order of the file
   std::vector<std::string> warnings;
+  std::string digest;  ///< content_digest of the text and of the arrays it names
 };
 
 /// Reads and checks a PDE file; arrays it names are read relative to its folder.
