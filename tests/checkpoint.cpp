@@ -319,6 +319,26 @@ TEST_CASE("killed at any time, L-BFGS goes on to the same bits", "[checkpoint][k
                   12);
 }
 
+TEST_CASE("killed at any time, a solve in slabs goes on to the same bits", "[checkpoint][kill]") {
+  kill_and_resume("slabs", R"toml([domain]
+x = [0, 1]
+t = [0, 10]
+[equation]
+expr = "u_t + u*u_x - u_xx/10 - f"
+[exact]
+u = "1 + sin(3*x - 2*t)/2"
+[forcing]
+f = "auto"
+[bc]
+"x-,x+,t-" = { type = "dirichlet", g = "exact" }
+[output]
+points = [30, 200]
+[solver]
+slabs = 10
+)toml",
+                  kills(), 13);
+}
+
 TEST_CASE("an interrupted run writes its state and says so", "[checkpoint]") {
   const Folder folder;
   std::ofstream(folder.path / "long.toml") << with(learning, "iterations = 1000000\n");

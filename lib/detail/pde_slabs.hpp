@@ -7,6 +7,7 @@
 
 #include "detail/pde_bands.hpp"
 #include "detail/pde_quality.hpp"
+#include "detail/pde_slab_field.hpp"
 
 /// Long windows in time, one slab after the other. A slab is a problem of its own on [0, H] in
 /// local time; its initial condition is the end of the slab before it, in its modes. Where the
@@ -15,15 +16,6 @@
 /// Two chains run side by side, each with its own discretisation and from its own ends: their
 /// distance grows as an error does, and is what the error estimate is made of.
 namespace halfulp::gp_pde::detail {
-
-/// A field in slabs.
-struct SlabField {
-  Size axis = 0;    ///< of time
-  dd lower, width;  ///< where the first slab begins; of each
-  std::vector<Field> slab;
-  [[nodiscard]] std::vector<double> on_grid(std::span<const std::vector<double>> points,
-                                            std::span<const int> orders) const;
-};
 
 /// What a solve finds out about one slab before it is believed to hold for the others.
 struct SlabPlan {

@@ -4,7 +4,7 @@
 
 #include "detail/pde_box.hpp"
 #include "detail/pde_discretisation.hpp"
-#include "detail/pde_slabs.hpp"
+#include "detail/pde_slab_field.hpp"
 #include "halfulp/gp_pde.hpp"
 
 namespace halfulp::gp_pde {
