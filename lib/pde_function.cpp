@@ -10,6 +10,7 @@ namespace halfulp::gp_pde {
 namespace {
 
 constexpr std::string_view name = "gp_pde::sample_function";
+constexpr double rounding = 1e-12;  // of what a program computes from rounded arguments
 using Function = std::function<double(std::span<const double>)>;
 
 std::vector<double> equally_spaced(const Axis& axis, std::ptrdiff_t n) {
@@ -31,29 +32,55 @@ double value_at(const Function& function, std::span<const double> point) {
   return value;
 }
 
-/// Whether n samples along an axis leave nothing near their limit, on a few lines.
-bool resolved(const Function& function, std::span<const Axis> axes, std::size_t k,
-              std::ptrdiff_t n) {
-  constexpr int lines = 4;
-  constexpr double rounding = 1e-12;  // of what a program computes from rounded arguments
+/// Points that spread equally for any number of them (Roberts' additive recurrence).
+void scatter(std::span<const Axis> axes, int i, std::vector<double>& point) {
+  constexpr double steps[2][2] = {{0.6180339887498949, 0}, {0.7548776662466927, 0.569840290998053}};
+  for (std::size_t k = 0; k < axes.size(); ++k) {
+    const double t = 0.5 + steps[axes.size() - 1][k] * (i + 1);
+    point[k] = axes[k].lower.hi + (axes[k].upper - axes[k].lower).hi * (t - std::floor(t));
+  }
+}
+
+/// Spectrum of n samples along an axis, the largest over a few lines.
+struct Sampling {
+  double largest = 0;  ///< |value|
+  double tail = 0;     ///< of the highest quarter of the spectrum
+  double top = 0;      ///< highest frequency, in bins
+};
+
+Sampling sample_lines(const Function& function, std::span<const Axis> axes, std::size_t k,
+                      std::ptrdiff_t n) {
   const std::vector<double> along = equally_spaced(axes[k], n);
-  double largest = 0, tail = 0;
-  std::vector<double> point(axes.size()), values(along.size());
-  for (int l = 0; l < (axes.size() > 1 ? lines : 1); ++l) {
-    for (std::size_t o = 0; o < axes.size(); ++o) {
-      const double t = 0.5 + 0.6180339887498949 * (l + 1);  // on no nodal line
-      point[o] = axes[o].lower.hi + (axes[o].upper - axes[o].lower).hi * (t - std::floor(t));
-    }
+  Sampling s;
+  std::vector<double> point(axes.size()), values(along.size()), amplitude;
+  for (int l = 0; l < (axes.size() > 1 ? 4 : 1); ++l) {
+    scatter(axes, l, point);  // on no nodal line
     for (std::size_t i = 0; i < along.size(); ++i) {
       point[k] = along[i];
       values[i] = value_at(function, point);
-      largest = std::max(largest, std::fabs(values[i]));
+      s.largest = std::max(s.largest, std::fabs(values[i]));
     }
     const std::vector<double> spectrum = detail::windowed_spectrum(values);
-    for (std::size_t i = spectrum.size() - spectrum.size() / 4; i < spectrum.size(); ++i)
-      tail = std::max(tail, spectrum[i]);
+    amplitude.resize(spectrum.size(), 0.0);
+    for (std::size_t i = 0; i < spectrum.size(); ++i)
+      amplitude[i] = std::max(amplitude[i], spectrum[i]);
   }
-  return tail <= rounding * largest;
+  for (std::size_t i = amplitude.size() - amplitude.size() / 4; i < amplitude.size(); ++i)
+    s.tail = std::max(s.tail, amplitude[i]);
+  for (const Band& b : detail::find_bands(amplitude, rounding * s.largest, 1.0))
+    s.top = std::max(s.top, b.upper);
+  return s;
+}
+
+/// Whether n samples along an axis leave nothing near their limit. A frequency beyond it folds back
+/// and looks like a lower one; at another rate it folds back elsewhere: so two rates must agree.
+bool resolved(const Function& function, std::span<const Axis> axes, std::size_t k,
+              std::ptrdiff_t n) {
+  const Sampling one = sample_lines(function, axes, k, n);
+  if (!(one.tail <= rounding * one.largest)) return false;
+  const Sampling other = sample_lines(function, axes, k, n + 2 * (n / 7));
+  return other.tail <= rounding * other.largest && std::fabs(one.top - other.top) <= 3 &&
+         one.largest >= 0.8 * other.largest;
 }
 
 }  // namespace
@@ -87,6 +114,16 @@ GridSamples sample_function(std::span<const Axis> axes, const Function& function
       point[1] = y;
       samples.values.push_back(value_at(function, point));
     }
+  }
+  // Nor may a spike hide between the samples.
+  double sampled = 0;
+  for (const double v : samples.values) sampled = std::max(sampled, std::fabs(v));
+  for (int i = 0; i < 16384; ++i) {
+    scatter(axes, i, point);
+    const double value = std::fabs(value_at(function, point));
+    detail::require(value <= 2 * sampled, name, "function", value,
+                    "no more than twice its largest sample, " + number_text(sampled) +
+                        ": a spike hides between the samples");
   }
   return samples;
 }

@@ -136,7 +136,7 @@ TEST_CASE("an estimate grows as the error does", "[slabs]") {
   gp_pde::Options options;
   options.slabs = 4;
   options.bands = {{{0, 1}}};
-  options.max_modes = 20;
+  options.max_modes = 36;
   const gp_pde::Solution u = gp_pde::solve(c.problem, options);
   REQUIRE(u.slabs.size() == 4);
   const double first = error_of(c, u, 0, 4), last = error_of(c, u, 12, 16);
@@ -159,12 +159,16 @@ TEST_CASE("derivatives and grids across slabs", "[slabs]") {
 }
 
 TEST_CASE("cut after any slab, the same bits", "[slabs][checkpoint]") {
-  const Case c = in_space_time("u_t + u*u_x - 0.05*u_xx - f", "1 + sin(4*x - 3*t)/2", 1.5);
+  const bool plane = GENERATE(false, true);
+  const Case c = plane ? in_space_time("u_t + u_x - f", "sin(2*pi*(x - t))", 6, false)
+                       : in_time("u_t - u*(1 - u)", "1/(1 + 9*exp(-t))", 9);
   gp_pde::Options options;
   options.slabs = 3;
-  const std::vector<std::vector<double>> grid{line(0, 1, 17), line(0, 1.5, 33)};
+  std::vector<std::vector<double>> grid{line(0, c.problem.axes.back().upper.hi, 33)};
+  if (plane) grid.insert(grid.begin(), line(0, 1, 17));
+  const std::vector<int> zero(grid.size(), 0);
   const gp_pde::Solution whole = gp_pde::solve(c.problem, options);
-  const auto values = whole.on_grid(grid, std::vector{0, 0});
+  const auto values = whole.on_grid(grid, zero);
   std::vector<std::string> states;
   options.checkpoint = {.every = 0,
                         .store = [&](std::string_view state) { states.emplace_back(state); }};
@@ -174,7 +178,7 @@ TEST_CASE("cut after any slab, the same bits", "[slabs][checkpoint]") {
   for (const std::string& state : states) {
     options.checkpoint.state = state;
     const gp_pde::Solution rest = gp_pde::solve(c.problem, options);
-    CHECK(rest.on_grid(grid, std::vector{0, 0}) == values);
+    CHECK(rest.on_grid(grid, zero) == values);
     CHECK(rest.error_estimate == whole.error_estimate);
     CHECK(rest.residual == whole.residual);
     CHECK(rest.slabs.back().error_estimate == whole.slabs.back().error_estimate);
@@ -208,6 +212,22 @@ TEST_CASE("a function of the user's as forcing", "[slabs][function]") {
   CHECK(samples.axes[1].back() == 2);
   CHECK_THROWS_AS(gp_pde::sample_function(
                       axes, [](std::span<const double> p) { return 1 / (p[0] - 0.5); }, 201),
+                  DomainError);
+  // Frequencies between the samples' limit and its multiples are not taken for lower ones.
+  const std::vector<gp_pde::Axis> one{{"x", 0, 1}};
+  for (double w = 300; w < 30000; w *= 1.37) {
+    const auto fast =
+        gp_pde::sample_function(one, [w](std::span<const double> q) { return std::sin(w * q[0]); });
+    INFO("frequency " << w << ", " << fast.axes[0].size() << " samples");
+    CHECK((static_cast<double>(fast.axes[0].size()) > w / 3.15 || fast.axes[0].size() == 6401));
+  }
+  CHECK_THROWS_AS(gp_pde::sample_function(
+                      one,
+                      [](std::span<const double> q) {
+                        const double s = (q[0] - 0.50123) / 1e-4;
+                        return std::sin(q[0]) + 9 * std::exp(-s * s);
+                      },
+                      201),
                   DomainError);
   // What no sampling resolves is found out by the solver.
   gp_pde::Problem p;
