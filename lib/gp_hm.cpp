@@ -12,10 +12,13 @@
 #include <utility>
 
 #include "detail/blas_threads.hpp"
+#include "detail/checkpoint_file.hpp"
 #include "detail/linear_operator.hpp"
 #include "detail/require.hpp"
 #include "detail/toeplitz.hpp"
 #include "halfulp/error.hpp"
+#include "halfulp/info.hpp"
+#include "halfulp/text.hpp"
 #include "halfulp/threads.hpp"
 
 namespace halfulp::gp_pde {
@@ -844,6 +847,49 @@ double HmObjective::operator()(std::span<const double> parameters, std::span<dou
   return impl_->evaluate(parameters.data(), gradient.data());
 }
 
+std::string HmObjective::identity() const {
+  const Impl& o = *impl_;
+  const HmOptions& options = o.options;
+  std::string text;
+  const auto line = [&text](std::string_view name, const std::string& value) {
+    text += std::string(name) + ": " + value + '\n';
+  };
+  const auto content = [](const Vector& values) {
+    return la::digest_of(std::span<const double>(values)).hex();
+  };
+  line("program", info().version);
+  std::string names, shape;
+  for (std::size_t k = 0; k < o.dimension(); ++k) {
+    names += (k ? " " : "") + o.problem.axes[k].name + " in [" +
+             number_text(o.problem.axes[k].lower.hi) + ", " +
+             number_text(o.problem.axes[k].upper.hi) + "]";
+    shape += (k ? " " : "") + std::to_string(o.n[k]);
+  }
+  line("domain", names);
+  line("equation", o.problem.equation.brief_text(1 << 20));
+  line("points", shape);
+  for (const Vector& nodes : o.nodes) line("nodes", content(nodes));
+  line("forcing", content(o.forcing));
+  line("equation at u = 0", content(o.source));
+  for (const Condition& c : o.conditions)
+    line("condition on " + o.problem.axes[c.axis].name + (c.upper ? "+" : "-"),
+         number_text(c.a) + "*u + " + number_text(c.b) + "*du = " + content(c.data));
+  constexpr std::array<const char*, 4> kernels = {"student-t", "gaussian", "matern", "se"};
+  line("kernel", kernels[static_cast<std::size_t>(options.kernel)]);
+  line("components", std::to_string(o.q));
+  line("frequency range", number_text(options.frequency_range));
+  line("optimiser", options.optimiser == HmOptimiser::adam ? "adam" : "lbfgs");
+  line("iterations", std::to_string(options.iterations));
+  line("learning rate", number_text(options.learning_rate));
+  line("final learning rate", number_text(options.final_learning_rate));
+  line("history", std::to_string(options.history));
+  line("boundary weight", number_text(options.boundary_weight));
+  line("jitter", number_text(options.jitter));
+  line("checkpoints", std::to_string(options.checkpoints));
+  line("start", content(options.start));
+  return text;
+}
+
 HmSolution HmObjective::solution(std::span<const double> parameters) {
   la::require_size("gp_pde::HmObjective::solution", "parameters", std::ssize(parameters), size());
   return impl_->solution(parameters.data());
@@ -923,24 +969,91 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// The objective with what happens between its steps: loss curve, progress, time limit.
+/// The objective with what happens between its steps: loss curve, progress, time limit, state.
 struct Run {
   HmObjective& objective;
   const HmOptions& options;
+  la::CheckpointFile& file;
+  HmSolution& notes;  // warnings, and where this run began
   Clock::time_point start = Clock::now();
   double last_report = -1;
+  double before = 0;  // seconds, until the state that was gone on from
   std::vector<HmLoss> losses = {};
-  std::size_t seen = 0;  // checkpoints
+
+  [[nodiscard]] double seconds() const { return before + seconds_since(start); }
+
+  /// The optimiser's state goes to the file: `put` writes what is its own.
+  template <class Put>
+  void save(Size i, const Vector& p, Put&& put) {
+    if (!file.active()) return;
+    la::ByteWriter out;
+    out.put_text(la::arithmetic_name());
+    out.put(static_cast<std::int64_t>(i));
+    out.put(seconds());
+    out.put(static_cast<std::uint64_t>(losses.size()));
+    for (const HmLoss& entry : losses) {
+      out.put(static_cast<std::int64_t>(entry.iteration));
+      out.put(entry.loss);
+    }
+    out.put_array(p);
+    put(out);
+    file.save(out.bytes());
+  }
+
+  /// Likewise; a full disk does not end the computation.
+  template <class Put>
+  void try_save(Size i, const Vector& p, Put&& put) {
+    try {
+      save(i, p, put);
+    } catch (const IoError& error) {
+      if (std::find(notes.warnings.begin(), notes.warnings.end(), error.what()) ==
+          notes.warnings.end())
+        notes.warnings.emplace_back(error.what());
+    }
+  }
+
+  /// What the file has, or nothing: the iteration, with `p` and the optimiser's own by `get`.
+  template <class Get>
+  Size restore(Vector& p, Get&& get) {
+    const std::optional<std::string> state = file.take_state();
+    notes.warnings = file.warnings();
+    if (!state) return 0;
+    la::ByteReader in(*state);
+    if (const std::string there = in.get_text(); there != la::arithmetic_name())
+      notes.warnings.push_back("the checkpoint was written on another kind of processor (" + there +
+                               "): the bits may differ from those of an uninterrupted run");
+    const auto i = static_cast<Size>(in.get<std::int64_t>());
+    before = in.get<double>();
+    const auto count = in.get<std::uint64_t>();
+    for (std::uint64_t k = 0; k < count; ++k) {
+      const auto iteration = static_cast<Size>(in.get<std::int64_t>());
+      losses.push_back({iteration, in.get<double>()});
+    }
+    p = in.get_array<double>();
+    get(in);
+    in.finish();
+    notes.resumed_at = i;
+    return i;
+  }
 
   /// Before step i, with the loss of the iterate; false: the time is up.
-  bool step(Size i, double loss, const Vector& p) {
+  template <class Put>
+  bool step(Size i, double loss, const Vector& p, Put&& put) {
     const double now = seconds_since(start);
     if (now - last_report > 0.1) {
       last_report = now;
-      report_progress(options.progress,
-                      static_cast<double>(i) / static_cast<double>(options.iterations), "learning",
-                      "gp_pde::solve_gp_hm");
+      try {
+        report_progress(options.progress,
+                        static_cast<double>(i) / static_cast<double>(options.iterations),
+                        "learning", "gp_pde::solve_gp_hm");
+      } catch (...) {
+        save(i, p, put);
+        throw;
+      }
     }
+    const bool more = now < options.time_limit;
+    // The loss of this iterate is not in the state: going on adds it.
+    if (!more || file.due()) try_save(i, p, put);
     const Size every =
         options.checkpoints > 0 ? std::max<Size>(1, options.iterations / options.checkpoints) : 0;
     if (every > 0 && i % every == 0) {
@@ -953,7 +1066,7 @@ struct Run {
         options.observe(s);
       }
     }
-    return now < options.time_limit;
+    return more;
   }
 };
 
@@ -979,7 +1092,20 @@ End adam(HmObjective& objective, const HmOptions& options, Run& run) {
   const auto size = end.p.size();
   Vector p = end.p, gradient(size), first(size), second(size);
   double power1 = 1, power2 = 1;
-  for (Size i = 0;; ++i) {
+  // The state before step i is the iterate, whose gradient is evaluated anew, and the moments.
+  const auto put = [&](la::ByteWriter& out) {
+    out.put_array(first);
+    out.put_array(second);
+    out.put(power1);
+    out.put(power2);
+  };
+  const Size begin = run.restore(p, [&](la::ByteReader& in) {
+    first = in.get_array<double>();
+    second = in.get_array<double>();
+    power1 = in.get<double>();
+    power2 = in.get<double>();
+  });
+  for (Size i = begin;; ++i) {
     const double loss = objective(p, gradient);
     if (!std::isfinite(loss) || !all_finite(gradient)) {
       end.status = std::isfinite(loss) ? Status::not_finite : failure(loss);
@@ -988,7 +1114,8 @@ End adam(HmObjective& objective, const HmOptions& options, Run& run) {
     std::swap(end.p, p);
     end.iterations = i;
     end.loss = loss;
-    if (i == options.iterations || !run.step(i, loss, end.p)) return end;
+    if (i == options.iterations) run.try_save(i, end.p, put);
+    if (i == options.iterations || !run.step(i, loss, end.p, put)) return end;
     power1 *= decay1;
     power2 *= decay2;
     const double scale1 = 1 / (1 - power1), scale2 = 1 / (1 - power2);
@@ -1086,22 +1213,41 @@ class LineSearch {
 End lbfgs(HmObjective& objective, const HmOptions& options, Run& run) {
   End end{.p = objective.start()};
   const auto size = end.p.size();
-  Trial now{.p = end.p, .gradient = Vector(size)};
-  now.loss = objective(now.p, now.gradient);
-  if (!std::isfinite(now.loss)) {
-    end.status = failure(now.loss);
-    return end;
-  }
   struct Pair {
     Vector s, y;
     double rho;
   };
   std::deque<Pair> pairs;
-  for (Size i = 0;; ++i) {
+  // The state before step i is the iterate, whose loss and gradient are evaluated anew, and the
+  // pairs.
+  const auto put = [&](la::ByteWriter& out) {
+    out.put(static_cast<std::uint64_t>(pairs.size()));
+    for (const Pair& pair : pairs) {
+      out.put_array(pair.s);
+      out.put_array(pair.y);
+      out.put(pair.rho);
+    }
+  };
+  Trial now{.p = end.p, .gradient = Vector(size)};
+  const Size begin = run.restore(now.p, [&](la::ByteReader& in) {
+    const auto count = in.get<std::uint64_t>();
+    for (std::uint64_t k = 0; k < count; ++k) {
+      Pair pair{in.get_array<double>(), in.get_array<double>(), 0};
+      pair.rho = in.get<double>();
+      pairs.push_back(std::move(pair));
+    }
+  });
+  now.loss = objective(now.p, now.gradient);
+  if (!std::isfinite(now.loss)) {
+    end.status = failure(now.loss);
+    return end;
+  }
+  for (Size i = begin;; ++i) {
     end.p = now.p;
     end.iterations = i;
     end.loss = now.loss;
-    if (i == options.iterations || !run.step(i, now.loss, end.p)) return end;
+    if (i == options.iterations) run.try_save(i, end.p, put);
+    if (i == options.iterations || !run.step(i, now.loss, end.p, put)) return end;
     Vector direction = now.gradient, coefficient(pairs.size());
     for (std::size_t j = pairs.size(); j-- > 0;) {
       coefficient[j] = pairs[j].rho * dot(pairs[j].s, direction);
@@ -1148,16 +1294,23 @@ End lbfgs(HmObjective& objective, const HmOptions& options, Run& run) {
 
 HmSolution solve_gp_hm(const Problem& problem, const HmOptions& options) {
   HmObjective objective(problem, options);
+  const bool saved = !options.checkpoint.path.empty() || options.checkpoint.store ||
+                     !options.checkpoint.state.empty();
+  la::CheckpointFile file(options.checkpoint, {"gp-hm", 1, saved ? objective.identity() : ""},
+                          "gp_pde::solve_gp_hm");
   const la::OneBlasThread one;
-  Run run{objective, options};
+  HmSolution notes;
+  Run run{objective, options, file, notes};
   const End end = options.optimiser == HmOptimiser::adam ? adam(objective, options, run)
                                                          : lbfgs(objective, options, run);
-  const double learning = seconds_since(run.start);
+  const double learning = run.seconds();
   const auto begin = Clock::now();
   HmSolution s = objective.solution(end.p);
   s.iteration = end.iterations;
   s.loss = end.loss;
   s.losses = std::move(run.losses);
+  s.resumed_at = notes.resumed_at;
+  s.warnings = std::move(notes.warnings);
   if (s.losses.empty() || s.losses.back().iteration != s.iteration)
     s.losses.push_back({s.iteration, s.loss});
   s.report.iterations = static_cast<int>(end.iterations);

@@ -10,6 +10,8 @@
 #include "detail/pde_box.hpp"
 #include "detail/pde_discretisation.hpp"
 #include "detail/pde_problem.hpp"
+#include "detail/pde_quality.hpp"
+#include "detail/pde_slabs.hpp"
 #include "detail/pde_solution.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/error.hpp"
@@ -34,6 +36,7 @@ std::vector<double> Solution::on_grid(std::span<const std::vector<double>> point
     exact.emplace_back(points[k].begin(), points[k].end());
   }
   if (impl->box) return impl->box->values(exact, order);
+  if (impl->slabs) return impl->slabs->on_grid(points, order);
   const la::DdMatrix v = impl->field.values(exact, order);
   std::vector<double> out(v.rows() * v.cols());
   for (Size i = 0; i < v.rows(); ++i)
@@ -49,15 +52,9 @@ void report_progress(const Checked& c, double fraction, const char* phase) {
   if (c.options.progress && !c.options.progress(fraction, phase)) throw Cancelled("gp_pde::Solver");
 }
 
-struct Quality {
-  double residual = infinity;  // relative
-  double scale = 0;
-  double boundary = infinity;  // relative
-  double largest = 0;          // |f| at the residual's points
-  [[nodiscard]] double worst() const { return std::max(residual, boundary); }
-};
+}  // namespace
 
-double relative(double value, double scale) { return scale > 0 ? value / scale : value; }
+namespace detail {
 
 // Points that the discretisation did not use (the samples, where the forcing is samples). In 2-D
 // some eight thousand scattered ones tell the mean square; they are dense near the sides, where
@@ -73,6 +70,8 @@ GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const 
   }
   return {field, std::move(grid)};
 }
+
+namespace {
 
 // The equation less its forcing at the points of an evaluator; `largest_term` takes the root mean
 // square of its largest term.
@@ -106,6 +105,8 @@ la::DdMatrix left_side(const Checked& c, const Field& field, const GridEvaluator
   }
   return sum;
 }
+
+}  // namespace
 
 Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
                 const GridEvaluator& evaluator) {
@@ -147,7 +148,6 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
   return q;
 }
 
-// Gauss points to compare fields on: on equally spaced ones sin(100 x) may vanish altogether.
 std::vector<Points> comparison_grid(const Checked& c) {
   std::vector<Points> grid;
   for (Size k = 0; k < c.dimension(); ++k)
@@ -155,6 +155,10 @@ std::vector<Points> comparison_grid(const Checked& c) {
         make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), c.dimension() == 1 ? 502 : 130));
   return grid;
 }
+
+}  // namespace detail
+
+namespace {
 
 // ||u - v|| / ||v||
 double difference(const Checked& c, const Field& u, const Field& v) {
@@ -431,7 +435,7 @@ struct Solver::Impl {
     field.condition = box->condition;
     field.smallest_eigenvalue = box->smallest_eigenvalue;
     field.singular = !(box->condition < 1e15);  // eigenvalues are known to rounding of the largest
-    return {std::move(field), std::move(solved)};
+    return {std::move(field), std::move(solved), {}};
   }
 
   BoxField plan_in_double(const RightHandSide& rhs, Quality& quality, Timings& timings) {
@@ -561,6 +565,25 @@ Solver::Solver(Problem problem, Options options) : impl_(std::make_shared<Impl>(
 Solution Solver::solve() { return solve(impl_->checked.problem.forcing); }
 
 Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
+  if (impl_->checked.options.slabs != 1) {
+    const auto* formula = std::get_if<Expression>(&forcing);
+    if (!formula && impl_->checked.options.slabs != 0)
+      throw DomainError("gp_pde::Solver", "forcing", "samples", "a formula, with options.slabs");
+    const auto planner = [](const Checked& c, const RightHandSide& rhs, Timings& timings) {
+      Impl one;
+      one.checked = c;
+      Quality quality;
+      (void)one.plan(rhs, quality, timings);
+      return SlabPlan{one.disc.bands, one.spectra, one.data_resolved(), one.good(quality)};
+    };
+    std::optional<SlabResult> slabs;
+    if (formula) slabs = solve_in_slabs(impl_->checked, *formula, impl_->tolerance(), planner);
+    if (slabs) {
+      Solution s = std::move(slabs->solution);
+      s.impl = std::make_shared<Solution::Impl>(Solution::Impl{{}, {}, std::move(slabs->field)});
+      return s;
+    }
+  }
   const RightHandSide rhs(impl_->checked, forcing);
   Quality quality;
   Timings timings;

@@ -84,9 +84,13 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
         face.erase(face.begin() + o);
         std::vector<std::string> names = c.names;
         names.erase(names.begin() + o);
-        const Expression g =
-            c.problem.sides[o][s].g.substitute(c.names[o], Expression(c.end(o, s)));
-        group = lines_along(Program<dd>(g, names), face, k > o ? k - 1 : k, c.threads);
+        if (c.start_data && o == c.start_axis && s == 0) {
+          group = {c.start_data(along).rounded()};
+        } else {
+          const Expression g =
+              c.problem.sides[o][s].g.substitute(c.names[o], Expression(c.end(o, s)));
+          group = lines_along(Program<dd>(g, names), face, k > o ? k - 1 : k, c.threads);
+        }
         // Data that are zero up to rounding, such as sin(100*2*pi), carry no band.
         const double scale = largest(group);
         if (scale > 1e-25 * std::max(1.0, f_scale)) add(group, scale);

@@ -248,9 +248,12 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
         k == 1 && c.end(0, 0) == c.end(1, 0) && c.end(0, 1) == c.end(1, 1) &&
         c.axis[0].periodic == c.axis[1].periodic &&
         std::equal(wanted[0].begin(), wanted[0].end(), wanted[1].begin(), wanted[1].end(), same);
-    basis.push_back(
-        twin ? basis[0]
-             : std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted[k], o));
+    if (!choice.basis.empty())
+      basis.push_back(choice.basis[k]);
+    else
+      basis.push_back(
+          twin ? basis[0]
+               : std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted[k], o));
   }
   bands = std::move(wanted);
   watch.lap("basis");
@@ -476,9 +479,9 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
     Stopwatch watch(timings);
     la::DdMatrix x;
     if (c.newton)
-      x = take(newton_plane(
-          c, load,
-          start || c.options.guess ? start_coefficients(c, start) : sylvester_->solve(load).x));
+      x = take(newton_plane(c, load,
+                            start || c.options.guess || c.start_data ? start_coefficients(c, start)
+                                                                     : sylvester_->solve(load).x));
     else
       x = sylvester_->solve(load).x;
     field.features = la::transpose(basis[1]->to_features(la::transpose(basis[0]->to_features(x))));
@@ -538,6 +541,12 @@ la::DdMatrix Discretisation::start_coefficients(const Checked& c, const Field* s
     values = start->values(grid, std::vector<int>(grid.size(), 0));
   else if (c.options.guess)
     values = sample(Program<dd>(*c.options.guess, c.names), grid, c.threads);
+  else if (c.start_data) {  // the initial state, at all times
+    const la::DdMatrix state = c.start_data(c.dimension() == 2 ? grid[1 - c.start_axis] : Points{});
+    for (Size j = 0; j < values.cols(); ++j)
+      for (Size i = 0; i < values.rows(); ++i)
+        values.set(i, j, state(c.dimension() == 1 ? 0 : c.start_axis == 0 ? j : i, 0));
+  }
   la::DdMatrix x = basis[0]->project(values);
   if (basis.size() > 1) x = la::transpose(basis[1]->project(la::transpose(x)));
   return x;

@@ -293,6 +293,8 @@ Checked check(Problem problem, Options options) {
         refuse("options.bands[" + std::to_string(k) + "]", text,
                "of frequencies whose modes fit into options.memory_limit");
     }
+  if (options.slabs < 0 || options.slabs > 1000000)
+    refuse("options.slabs", std::to_string(options.slabs), "in 0 ... 1000000");
   if (options.threads < 0 || options.threads > 1024)
     refuse("options.threads", std::to_string(options.threads), "in 0 ... 1024");
   c.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
@@ -302,6 +304,7 @@ Checked check(Problem problem, Options options) {
 }
 
 la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) {
+  if (c.start_data && k == c.start_axis && s == 0) return c.start_data(points);
   const Expression g = c.problem.sides[k][s].g.substitute(c.names[k], Expression(c.end(k, s)));
   if (c.dimension() == 1) {
     la::DdMatrix v(1, 1);

@@ -517,6 +517,7 @@ CheckedSystem check(SystemProblem problem, Options options) {
     refuse("options.nodes_per_axis", "given", "left to the solver for systems");
   if (options.kernel == KernelType::matern)
     refuse("options.kernel", "matern", "another one for systems");
+  if (options.slabs > 1) refuse("options.slabs", std::to_string(options.slabs), "1 for systems");
   for (const Axis& axis : problem.axes) c.names.push_back(axis.name);
   c.problem = std::move(problem);
   {

@@ -3,11 +3,15 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "common.hpp"
+#include "halfulp/checkpoint.hpp"
+#include "halfulp/info.hpp"
 #include "halfulp/pde_file.hpp"
 #include "halfulp/pde_output.hpp"
 #include "halfulp/threads.hpp"
+#include "run_folder.hpp"
 #include "terminal_progress.hpp"
 
 namespace {
@@ -26,26 +30,6 @@ json sizes_json(const std::vector<std::ptrdiff_t>& sizes) {
   return sizes.empty() ? json("auto") : json(sizes);
 }
 
-void add_system_json(json& result, const pde::SystemProblem& problem) {
-  for (const auto& field : problem.fields)
-    result["fields"].push_back(
-        {{"name", field.name},
-         {"equation", field.equation.brief_text(longest_formula)},
-         {"exact", field.exact ? json(field.exact->brief_text(longest_formula)) : json(nullptr)}});
-  for (const auto& [name, value] : problem.forcing)
-    result["forcings"][name] = value.brief_text(longest_formula);
-  for (const auto& side : problem.sides) {
-    json entry = {
-        {"field", side.field}, {"side", side.side}, {"type", kind_text(side.condition.kind)}};
-    if (side.condition.kind != pde::SideKind::periodic &&
-        side.condition.kind != pde::SideKind::none)
-      entry.update({{"a", side.condition.a},
-                    {"b", side.condition.b},
-                    {"g", side.condition.g.brief_text(longest_formula)}});
-    result["bc"].push_back(entry);
-  }
-}
-
 /// What was understood, for programs.
 json check_json(const pde::PdeFile& file) {
   const pde::Problem& problem = file.problem;
@@ -55,11 +39,10 @@ json check_json(const pde::PdeFile& file) {
         {{"name", axis.name}, {"lower", axis.lower.hi}, {"upper", axis.upper.hi}});
   result["params"] = json::object();
   for (const auto& [name, value] : file.parameters) result["params"][name] = value.hi;
-  if (file.system) add_system_json(result, *file.system);
   for (const auto& [name, coefficient] : file.terms)
     result["operator"].push_back(
         {{"derivative", name}, {"coefficient", coefficient.brief_text(longest_formula)}});
-  if (!file.linear && !file.system) result["left"] = file.left.brief_text(longest_formula);
+  if (!file.linear) result["left"] = file.left.brief_text(longest_formula);
   result["right_hand_side"] = file.right_hand_side.brief_text(longest_formula);
   result["forcing"] = nullptr;
   if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
@@ -74,7 +57,7 @@ json check_json(const pde::PdeFile& file) {
     }
     result["forcing"] = forcing;
   }
-  for (std::size_t i = 0; i < problem.axes.size() && !file.system; ++i)
+  for (std::size_t i = 0; i < problem.axes.size(); ++i)
     for (std::size_t end = 0; end < 2; ++end) {
       const pde::Side& side = problem.sides[i][end];
       json entry = {{"side", problem.axes[i].name + (end == 0 ? "-" : "+")},
@@ -102,6 +85,7 @@ json check_json(const pde::PdeFile& file) {
       {"tol", options.tolerance > 0 ? json(options.tolerance) : json("auto")},
       {"threads", options.threads},
       {"max_modes", options.max_modes},
+      {"slabs", options.slabs > 0 ? json(options.slabs) : json("auto")},
       {"memory", options.memory_limit}};
   json fields;
   for (const auto& field : file.output.fields) fields.push_back(field.name);
@@ -163,15 +147,31 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 struct Job {
   pde::PdeFile file;
   std::unique_ptr<pde::OutputFolder> folder;
+  std::optional<FinishedRun> finished;  ///< in an earlier call, and its files are still there
 };
+
+/// How to solve, beside what all verbs share.
+struct SolveOptions {
+  std::vector<std::string> inputs;
+  int repeats = 0;
+  RunFolderOptions runs;
+};
+
+/// What a finished run depends on. Not the number of threads: it changes no bit.
+std::string run_key(const pde::PdeFile& file, const SolveOptions& solving, const Common& common) {
+  return "program: " + halfulp::info().version + "\ninput: " + file.digest +
+         "\nrepeat: " + std::to_string(solving.repeats) + "\nhex: " + (common.hex ? "1" : "0") +
+         '\n';
+}
 
 /// Everything that can be refused is, before the first solve: all files are read, all folders
 /// tried.
-std::vector<Job> plan(const std::vector<std::string>& inputs, const Common& common) {
+std::vector<Job> plan(const SolveOptions& solving, RunFolder& runs, const Common& common) {
+  const std::vector<std::string>& inputs = solving.inputs;
   std::vector<Job> jobs;
   std::vector<std::string> folders;
   for (const std::string& input : inputs) {
-    Job job{pde::read_pde_file(input), nullptr};
+    Job job{pde::read_pde_file(input), nullptr, {}};
     if (common.threads > 0) job.file.options.threads = common.threads;
     if (common.threads > 0 && job.file.gp_hm) job.file.gp_hm->threads = common.threads;
     pde::check_output(job.file);
@@ -187,7 +187,11 @@ std::vector<Job> plan(const std::vector<std::string>& inputs, const Common& comm
           "pde solve", "INPUT", input,
           "a name of its own: another input is written to " + folder.string());
     folders.push_back(folder.string());
-    job.folder = std::make_unique<pde::OutputFolder>(folder);
+    job.finished = runs.finished(name, run_key(job.file, solving, common), folder);
+    if (!job.finished) {
+      runs.check(name);
+      job.folder = std::make_unique<pde::OutputFolder>(folder);
+    }
     jobs.push_back(std::move(job));
   }
   return jobs;
@@ -210,91 +214,11 @@ void print_row(const std::vector<std::string>& cells, std::size_t name_width, bo
   std::cout << line << "  " << cells.back() << '\n' << std::flush;
 }
 
-/// Solves `repeats` times more with the set-up kept.
-template <class Solver>
-void repeat(Solver& solver, int repeats, pde::Run& run) {
-  std::vector<double> again;
-  for (int i = 0; i < repeats; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    const auto repeated = solver.solve();
-    again.push_back(seconds_since(begin));
-  }
-  run.repeats = repeats;
-  if (again.empty()) return;
-  const auto middle = again.begin() + std::ssize(again) / 2;
-  std::nth_element(again.begin(), middle, again.end());
-  run.repeat_seconds = *middle;
-}
-
-/// Writes all of a problem's files. The folder could be written before the solve: that it cannot be
-/// now is no bad input.
-template <class Write>
-std::string write_files(Job& job, const Write& write) {
-  try {
-    std::string report = write();
-    job.folder->commit();
-    return report;
-  } catch (const halfulp::IoError& error) {
-    throw std::runtime_error(error.what());
-  }
-}
-
-/// The row of the table.
-std::vector<std::string> row_of(const pde::PdeFile& file, const pde::Run& run,
-                                const pde::Output& output, double residual, std::ptrdiff_t unknowns,
-                                halfulp::Status status, const Common& common) {
-  std::vector<std::string> row = {
-      file.problem.name, std::to_string(unknowns),
-      output.error ? cell(output.error->relative_l2, "%.2e", common) : "-",
-      cell(residual, "%.2e", common), cell(run.seconds, "%.3f", common)};
-  if (run.repeat_seconds)
-    row.push_back(cell(*run.repeat_seconds, "%.5f", common));
-  else if (run.repeats > 0)
-    row.emplace_back("-");
-  row.emplace_back(halfulp::to_string(status));
-  return row;
-}
-
-/// solve_one for a system.
-std::string solve_system(Job& job, int repeats, const Common& common, std::vector<std::string>& row,
-                         bool& converged) {
-  const pde::PdeFile& file = job.file;
-  halfulp::TerminalProgress terminal(common.quiet || common.json);
-  pde::Options options = file.options;
-  options.progress = [show = terminal.callback()](double fraction, const char* phase) {
-    return interrupted == 0 && (!show || show(fraction, phase));
-  };
-  pde::Run run;
-  const auto start = std::chrono::steady_clock::now();
-  pde::SystemSolver solver(*file.system, options);
-  pde::SystemSolution solution = solver.solve();
-  run.seconds = seconds_since(start);
-  repeat(solver, repeats, run);
-  const auto begin = std::chrono::steady_clock::now();
-  pde::Output output = pde::evaluate(file, solution);
-  solution.timings.emplace_back("output grid", seconds_since(begin));
-  if (!file.linear && output.error && solution.report.ok() &&
-      !(output.error->relative_l2 <= 1e3 * solution.error_estimate)) {
-    solution.report.status = halfulp::Status::stagnated;
-    solution.warnings.emplace_back(
-        "the solution that Newton's method found is not [exact]: nonlinear equations may have "
-        "several; [solver] guess leads to another");
-  }
-  terminal.clear();
-  for (const auto& warning : solution.warnings) common.warn(file.problem.name + ": " + warning);
-  std::string report =
-      write_files(job, [&] { return pde::write_output(*job.folder, file, solution, output, run); });
-  converged = solution.report.ok();
-  auto unknowns = std::ssize(solution.fields);
-  for (const auto& axis : solution.fields[0].axes) unknowns *= axis.modes;
-  row = row_of(file, run, output, solution.residual, unknowns, solution.report.status, common);
-  return report;
-}
-
 /// Solves, measures and writes one problem; returns its report as text.
-std::string solve_one(Job& job, int repeats, const Common& common, std::vector<std::string>& row,
-                      bool& converged) {
+std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, const Common& common,
+                      std::vector<std::string>& row, bool& converged) {
   const pde::PdeFile& file = job.file;
+  const int repeats = solving.repeats;
   halfulp::TerminalProgress terminal(common.quiet || common.json);
   const auto progress = [show = terminal.callback()](double fraction, const char* phase) {
     return interrupted == 0 && (!show || show(fraction, phase));
@@ -306,6 +230,7 @@ std::string solve_one(Job& job, int repeats, const Common& common, std::vector<s
   if (file.gp_hm) {
     pde::HmOptions options = *file.gp_hm;
     options.progress = progress;
+    options.checkpoint = runs.checkpoint(file.problem.name);
     learnt = pde::solve_gp_hm(file.problem, options);
     solution = pde::summary_of(learnt);
     run.seconds = seconds_since(start);
@@ -313,10 +238,23 @@ std::string solve_one(Job& job, int repeats, const Common& common, std::vector<s
   } else {
     pde::Options options = file.options;
     options.progress = progress;
+    if (options.slabs != 1 && runs.active())
+      options.checkpoint = runs.checkpoint(file.problem.name);
     pde::Solver solver(file.problem, options);
     solution = solver.solve();
     run.seconds = seconds_since(start);
-    repeat(solver, repeats, run);
+    std::vector<double> again;
+    for (int i = 0; i < repeats; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      const pde::Solution repeated = solver.solve();
+      again.push_back(seconds_since(begin));
+    }
+    run.repeats = repeats;
+    if (!again.empty()) {
+      const auto middle = again.begin() + std::ssize(again) / 2;
+      std::nth_element(again.begin(), middle, again.end());
+      run.repeat_seconds = *middle;
+    }
   }
   const auto sample = file.gp_hm ? pde::sampler_of(learnt) : pde::sampler_of(solution);
   const auto begin = std::chrono::steady_clock::now();
@@ -333,20 +271,35 @@ std::string solve_one(Job& job, int repeats, const Common& common, std::vector<s
   for (const auto& warning : solution.warnings)
     if (std::find(file.warnings.begin(), file.warnings.end(), warning) == file.warnings.end())
       common.warn(file.problem.name + ": " + warning);
-  std::string report = write_files(
-      job, [&] { return pde::write_output(*job.folder, file, solution, output, sample, run); });
+  std::string report;
+  try {
+    report = pde::write_output(*job.folder, file, solution, output, sample, run);
+    job.folder->commit();
+  } catch (const halfulp::IoError& error) {
+    // The folder could be written before the solve: this is no bad input.
+    throw std::runtime_error(error.what());
+  }
+
   converged = solution.report.ok();
   std::ptrdiff_t unknowns = 1;
   for (const auto& axis : solution.axes) unknowns *= axis.modes;
-  if (file.gp_hm) run.repeats = repeats;  // asked for, and not there: GP-HM keeps no set-up
-  row = row_of(file, run, output, solution.residual, unknowns, solution.report.status, common);
+  row = {file.problem.name, std::to_string(unknowns),
+         output.error ? cell(output.error->relative_l2, "%.2e", common) : "-",
+         cell(solution.residual, "%.2e", common), cell(run.seconds, "%.3f", common)};
+  if (run.repeat_seconds)
+    row.push_back(cell(*run.repeat_seconds, "%.5f", common));
+  else if (repeats > 0)
+    row.emplace_back("-");  // GP-HM keeps no set-up
+  row.emplace_back(halfulp::to_string(solution.report.status));
   return report;
 }
 
-void solve(const std::vector<std::string>& inputs, int repeats, const Common& common, Exit& exit) {
+void solve(const SolveOptions& solving, const Common& common, Exit& exit) {
   common.require_cpu("pde solve");
+  const int repeats = solving.repeats;
   const halfulp::ThreadScope threads(common.threads);
-  std::vector<Job> jobs = plan(inputs, common);
+  RunFolder runs(solving.runs);
+  std::vector<Job> jobs = plan(solving, runs, common);
   for (const Job& job : jobs)
     for (const auto& warning : job.file.warnings)
       common.warn(job.file.problem.name + ": " + warning);
@@ -359,17 +312,32 @@ void solve(const std::vector<std::string>& inputs, int repeats, const Common& co
     header.emplace_back("status");
     print_row(header, name_width, common.hex);
   }
-  const std::filesystem::path first = jobs[0].folder->path();
+  const std::filesystem::path first =
+      jobs[0].finished ? jobs[0].finished->folder : jobs[0].folder->path();
   const std::string where = (jobs.size() == 1 ? first : first.parent_path() / "<problem>").string();
   std::vector<std::string> reports;
   bool all_converged = true, all_solved = true;
   for (Job& job : jobs) {
     std::vector<std::string> row;
     bool converged = false;
+    const std::string& name = job.file.problem.name;
     try {
-      reports.push_back(
-          (job.file.system ? solve_system : solve_one)(job, repeats, common, row, converged));
+      if (job.finished) {
+        row = job.finished->row;
+        converged = job.finished->converged;
+        reports.push_back(job.finished->report);
+      } else {
+        reports.push_back(solve_one(job, solving, runs, common, row, converged));
+        try {
+          runs.finish(name, run_key(job.file, solving, common),
+                      {job.folder->path(), converged, row, reports.back(), job.folder->names()});
+        } catch (const halfulp::IoError& error) {  // the problem is solved and written all the same
+          common.warn(error.what());
+        }
+      }
     } catch (const halfulp::Cancelled&) {
+      if (runs.active())
+        std::cerr << "halfulp: interrupted: the same command with --resume goes on\n";
       throw;
     } catch (const halfulp::Error& error) {
       // What only the solver can find out spoils its own problem, not those after it.
@@ -403,7 +371,7 @@ void solve(const std::vector<std::string>& inputs, int repeats, const Common& co
   for (const std::string& report : reports)
     problems.push_back(nlohmann::ordered_json::parse(report));
   nlohmann::ordered_json options = common.options_json();
-  options["inputs"] = inputs;
+  options["inputs"] = solving.inputs;
   const nlohmann::ordered_json object = {{"schema", 1},
                                          {"command", "pde solve"},
                                          {"options", options},
@@ -427,22 +395,36 @@ void add_gp_pde(CLI::App& app, const Common& common, Exit& exit) {
   verb->footer("Sample:\n  halfulp pde check solvers/inputs/u1.toml");
   verb->callback([input, &common] { check(*input, common); });
 
-  const auto inputs = std::make_shared<std::vector<std::string>>();
-  const auto repeats = std::make_shared<int>(0);
+  const auto solving = std::make_shared<SolveOptions>();
   auto* solver = module->add_subcommand(
       "solve", "solve PDE files; write fields, report.json and picture.svg, print a table");
   solver->fallthrough();
-  solver->add_option("INPUT", *inputs, "PDE files (TOML), see docs/pde_file.md")->required();
+  solver->add_option("INPUT", solving->inputs, "PDE files (TOML), see docs/pde_file.md")
+      ->required();
   solver
-      ->add_option("--repeat", *repeats,
+      ->add_option("--repeat", solving->repeats,
                    "solve again this many times with the set-up kept and report the median time")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
+  auto* folder = solver->add_option(
+      "--checkpoint", solving->runs.folder,
+      "folder for what an interrupted call goes on from: states of gp-hm, finished problems");
+  solver
+      ->add_option("--checkpoint-every", solving->runs.every,
+                   "seconds between two states of a problem; 0: after every step")
+      ->check(CLI::Range(0.0, 1e9))
+      ->needs(folder)
+      ->capture_default_str();
+  solver
+      ->add_flag("--resume", solving->runs.resume,
+                 "go on from what --checkpoint has, and keep the problems that are finished")
+      ->needs(folder);
   solver->footer(
       "--out DIR: one input is written to DIR, several to DIR/<name>; default out/<name>.\n"
       "All of a problem's files appear together or not at all; docs/report.md describes them.\n"
       "Samples:\n"
       "  halfulp pde solve solvers/inputs/u1.toml --out out/u1\n"
-      "  halfulp pde solve solvers/inputs/u6.toml --repeat 9 --json");
-  solver->callback([inputs, repeats, &common, &exit] { solve(*inputs, *repeats, common, exit); });
+      "  halfulp pde solve solvers/inputs/u6.toml --repeat 9 --json\n"
+      "  halfulp pde solve solvers/inputs/u1-gp-hm.toml --checkpoint out/state --resume");
+  solver->callback([solving, &common, &exit] { solve(*solving, common, exit); });
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "halfulp/checkpoint.hpp"
 #include "halfulp/gp_pde.hpp"
 #include "halfulp/progress.hpp"
 #include "halfulp/report.hpp"
@@ -67,10 +68,15 @@ struct HmOptions {
   double tolerance = 1e-2;          ///< on Report::residual; does not stop the optimiser
   std::ptrdiff_t checkpoints = 20;  ///< entries of the loss curve beside the last; calls of observe
   int threads = 0;                  ///< 0: OpenMP's default
-  double time_limit = std::numeric_limits<double>::infinity();  ///< seconds; then the last iterate
+  /// Seconds of this call; then the last iterate, which a checkpoint can go on from.
+  double time_limit = std::numeric_limits<double>::infinity();
   Progress progress;  ///< asked for leave to go on about every 0.1 s
   /// Called with the iterate at the checkpoints, iteration i times iterations / checkpoints.
   std::function<void(const HmSolution&)> observe;
+  /// State of the optimiser on disk: parameters, moments or pairs, loss curve. Written as often as
+  /// asked for, when `progress` cancels, at the time limit and at the end. Of these options only
+  /// tolerance, threads, time_limit and the callbacks may differ when it is resumed.
+  Checkpoint checkpoint = {};
 };
 
 /// What was learnt on one axis: components in the order of their first frequencies.
@@ -116,6 +122,8 @@ struct HmSolution {
   std::vector<HmAxis> axes;
   std::vector<double> parameters;  ///< all of them, in HmObjective's order
   std::vector<HmLoss> losses;      ///< in order; the last entry is this iterate
+  std::ptrdiff_t resumed_at = -1;  ///< iteration of the state that was gone on from; -1: none
+  std::vector<std::string> warnings;
   Timings timings;
 
   struct Impl;
@@ -145,6 +153,9 @@ class HmObjective {
   ///                   is then not set)
   /// @cost             O(sum N_i^2 + N sum N_i + Q sum N_i); same bits for any number of threads
   [[nodiscard]] double operator()(std::span<const double> parameters, std::span<double> gradient);
+  /// Lines `name: value` of all that the optimiser's iterates depend on: the equation, its data at
+  /// the nodes, options. Checkpoints of other text are refused.
+  [[nodiscard]] std::string identity() const;
   /// The iterate as a solution: its residuals, kernel and fields; no losses and timings.
   /// @throws DomainError where a covariance is not numerically positive definite
   [[nodiscard]] HmSolution solution(std::span<const double> parameters);
@@ -155,7 +166,8 @@ class HmObjective {
 };
 
 /// Runs the optimiser.
-/// @throws    as HmObjective; Cancelled if options.progress returns false
+/// @throws    as HmObjective; Cancelled if options.progress returns false; IoError where
+///            options.checkpoint refuses a state or cannot write one
 /// @accuracy  measured: `bench/results/gp_hm.json`, the paper's problems and figures
 /// @cost      options.iterations (lbfgs: a little more) evaluations of HmObjective
 /// @source    Fang et al. (2024), ICLR, arXiv 2311.04465; Kingma, Ba (2015), arXiv 1412.6980,

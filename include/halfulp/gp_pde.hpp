@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "halfulp/checkpoint.hpp"
 #include "halfulp/expression.hpp"
 #include "halfulp/kernel/dd.hpp"
 #include "halfulp/report.hpp"
@@ -85,6 +86,18 @@ struct Problem {
   std::vector<std::array<Side, 2>> sides;  ///< sides[axis][0] lower, [1] upper
 };
 
+/// A function of the user's as samples, for Problem::forcing: on equally spaced points, on each
+/// axis as many as its spectrum asks for (201, 401, ...), so that nothing is left near their limit.
+/// The solver then says what the samples' rounding costs, and that the data are not resolved where
+/// no number up to `most` is enough.
+/// @param  axes      one or two, as in the problem
+/// @param  function  called with a point, one coordinate an axis; from one thread
+/// @param  most      points an axis; 0: 6401 in one dimension, 1601 in two
+/// @throws           DomainError if a value is not finite, naming the point
+[[nodiscard]] GridSamples sample_function(
+    std::span<const Axis> axes, const std::function<double(std::span<const double>)>& function,
+    std::ptrdiff_t most = 0);
+
 enum class KernelType { gaussian, student_t, matern, periodic };
 enum class Nodes { gauss, chebyshev, uniform };
 enum class Method { automatic, galerkin, collocation };
@@ -116,7 +129,14 @@ struct Options {
   std::ptrdiff_t max_modes = 640;   ///< per axis; at most 640 in 1-D, else 400 are used
   std::optional<Expression> guess;  ///< where Newton's method starts, in the axes' names
   int max_newton = 40;              ///< derivatives that Newton's method forms at most
-  int threads = 0;                  ///< 0: OpenMP's default
+  /// A long window in time is cut into this many slabs of equal length, solved one after the other,
+  /// each from the end of the one before; 0: as many as the frequencies ask for, perhaps none. Time
+  /// is an axis of first order with a condition on its lower side only (the one called t, if there
+  /// are several); one and two dimensions, the forcing a formula.
+  std::ptrdiff_t slabs = 1;
+  /// State of a solve in slabs, after each slab; nothing else is kept.
+  Checkpoint checkpoint = {};
+  int threads = 0;  ///< 0: OpenMP's default
   std::size_t memory_limit = std::size_t{8}
                              << 30;  ///< bytes; a larger need is a DomainError naming it
   /// Called between phases with a fraction in [0, 1] and what is being done; returning false stops
@@ -136,6 +156,17 @@ struct AxisInfo {
   std::ptrdiff_t modes = 0;                ///< L2-orthonormal basis functions kept
   std::ptrdiff_t nodes = 0;                ///< where the equation is imposed
   double smallest_pivot = 1;  ///< of the rank-revealing factorisation, relative to the largest
+};
+
+/// What the solver did on one slab of time.
+struct SlabInfo {
+  double begin = 0, end = 0;     ///< of the slab
+  double residual = 0;           ///< as Solution::residual, on this slab
+  double boundary_residual = 0;  ///< likewise
+  /// Relative L2 on this slab, with what came from those before it: 4 times the distance of two
+  /// chains of slabs that never meet, each in a discretisation of its own and from its own ends.
+  double error_estimate = 0;
+  int newton_steps = 0;
 };
 
 /// A solved field: evaluate it anywhere in the box, with derivatives up to order two.
@@ -162,7 +193,8 @@ class Solution {
   /// singular value.
   double condition = 0;
   int newton_steps = 0;  ///< derivatives formed; 0: a linear equation with constant coefficients
-  std::vector<AxisInfo> axes;
+  std::vector<AxisInfo> axes;   ///< with slabs: of the first one
+  std::vector<SlabInfo> slabs;  ///< empty: one window
   Timings timings;
   std::vector<std::string> warnings;
 

@@ -78,7 +78,9 @@ class Discretisation {
   struct Choice {
     double margin = 12;
     Size most_modes = 640;
-    std::shared_ptr<const SampleFit> samples;  ///< where the forcing is sampled
+    std::shared_ptr<const SampleFit> samples = {};  ///< where the forcing is sampled
+    /// Instead of building them: those of another operator with the same bands.
+    std::vector<std::shared_ptr<const la::FourierBasis>> basis = {};
   };
   Discretisation() = default;
   Discretisation(const Checked& c, std::vector<std::vector<Band>> bands, const Choice& choice,
@@ -101,6 +103,7 @@ class Discretisation {
   std::vector<std::vector<Band>> bands;  ///< as used: merged, with the low band
   std::vector<std::shared_ptr<const la::FourierBasis>> basis;
   [[nodiscard]] const SampleFit& samples() const { return *samples_; }
+  [[nodiscard]] const std::vector<Exponential>& exponentials() const { return exponentials_; }
   double condition = 1;
   double smallest_eigenvalue = 0;  ///< in modulus (smallest singular value in 1-D)
   bool singular = false;           ///< to working precision

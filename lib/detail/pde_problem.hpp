@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -61,6 +62,10 @@ struct Checked {
   bool constant = true;            ///< all coefficients are
   bool singular = false;           ///< constants solve the homogeneous problem
   int threads = 1;
+  /// Data that replace g on the lower side of start_axis: a column of values at points of the other
+  /// axis. A time slab begins where the one before it ended.
+  Size start_axis = -1;
+  std::function<la::DdMatrix(const Points& across)> start_data;
 
   [[nodiscard]] Size dimension() const { return static_cast<Size>(names.size()); }
   [[nodiscard]] dd length(Size k) const { return problem.axes[k].upper - problem.axes[k].lower; }

@@ -4,6 +4,7 @@
 
 #include "detail/pde_box.hpp"
 #include "detail/pde_discretisation.hpp"
+#include "detail/pde_slab_field.hpp"
 #include "halfulp/gp_pde.hpp"
 
 namespace halfulp::gp_pde {
@@ -11,9 +12,12 @@ namespace halfulp::gp_pde {
 /// What a Solution evaluates.
 struct Solution::Impl {
   detail::Field field;
-  std::optional<detail::BoxField> box;  ///< instead of field, where the solve was in double
+  std::optional<detail::BoxField> box = {};     ///< instead of field, where the solve was in double
+  std::optional<detail::SlabField> slabs = {};  ///< likewise, where time was cut
   [[nodiscard]] detail::Size dimension() const {
-    return static_cast<detail::Size>(box ? box->axes.size() : field.basis.size());
+    return static_cast<detail::Size>(box     ? box->axes.size()
+                                     : slabs ? slabs->slab[0].basis.size()
+                                             : field.basis.size());
   }
 };
 
