@@ -480,6 +480,10 @@ struct Solver::Impl {
     // formula does, so that they average over one axis at most; the factor 3 covers what is left of
     // their correlation.
     s.floor_estimate = eps / 2;
+    // Galerkin matrices have the rounding of the last modes' derivatives.
+    for (Size k = 0; k < d && d > 1; ++k)
+      s.floor_estimate =
+          std::max(s.floor_estimate, eps / 2 + eps * eps / 4 / disc.basis[k]->smallest_pivot());
     if (rhs.sampled) {
       double count = infinity, freedom = 1;
       for (Size k = 0; k < d; ++k) {

@@ -684,6 +684,7 @@ Attempt attempt(const Checked& c, const RightHandSide& rhs, std::vector<std::vec
     o.kernel = c.options.kernel;
     o.margin = margin;
     o.max_modes = most;
+    o.tolerance = 6e-17;
     o.periodic = c.axis[k].periodic;
     o.threads = c.threads;
     bands[k].push_back({0, 0});

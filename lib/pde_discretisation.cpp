@@ -236,6 +236,7 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
     o.kernel = c.options.kernel;
     o.margin = choice.margin;
     o.max_modes = choice.most_modes;
+    o.tolerance = c.dimension() == 1 ? 1e-17 : 6e-17;
     o.periodic = c.axis[k].periodic;
     o.scattered = c.dimension() == 1 && !c.singular;  // no integrals are needed
     o.threads = c.threads;

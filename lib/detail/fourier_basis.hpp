@@ -16,7 +16,10 @@ struct BasisOptions {
   double extension = 2.0;
   /// Where the density has fallen to zero outside a band, in units of 2 pi / L.
   double margin = 12.0;
-  double tolerance = 1e-17;  ///< of the rank-revealing factorisation
+  /// Of the rank-revealing factorisation. Derivatives of the last modes have lost its inverse of
+  /// the 32 digits: 1e-16 where matrices are made of them (Galerkin), 1e-17 where rows are
+  /// (collocation).
+  double tolerance = 1e-17;
   std::ptrdiff_t max_modes = 640;
   /// Where quadrature needs many more nodes than there are functions, take scattered points that
   /// determine the functions: orthonormal in their sum, then, and not in the integral.
