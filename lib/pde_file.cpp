@@ -13,6 +13,7 @@
 
 #include "detail/linear_operator.hpp"
 #include "detail/pde_problem.hpp"
+#include "detail/pde_system.hpp"
 #include "halfulp/checkpoint.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/file.hpp"
@@ -387,9 +388,11 @@ class Reader {
     result_.digest = content_digest(text_);
     parse_toml();
     read_sections();
+    read_field_names();
     read_parameters();
     read_domain();
     read_forcing_names();
+    if (system()) return read_system();
     read_exact();
     read_solver();
     read_grid();
@@ -731,7 +734,7 @@ class Reader {
         fail(entry.position, "unknown table " + quote(entry.name) + suggestion(entry.name, known) +
                                  " (known: " + joined(known) + ")");
       if (entry.name == "equation" && entry.node->is_array_of_tables())
-        fail(entry.position, "systems of equations are not solved yet");
+        fail(entry.position, "[[equation]] must be [equation], with one key a field of a system");
       if (!entry.node->is_table())
         fail(entry.position,
              "[" + entry.name + "] must be a table, found " + std::string(type_text(*entry.node)));
@@ -753,8 +756,9 @@ class Reader {
     if (contains(reserved_names(), name) || name == "and" || name == "or")
       fail(entry.position,
            what + " '" + name + "' has the name of a built-in function or constant");
-    if (name == "u" || name.starts_with("u_"))
-      fail(entry.position, what + " '" + name + "' has a name kept for the solution");
+    for (const std::string& field : field_names_)
+      if (name == field || name.starts_with(field + "_"))
+        fail(entry.position, what + " '" + name + "' has a name kept for the solution");
     if (what != "parameter" && (name == "residual" || name == "error" || name == "std"))
       fail(entry.position, what + " '" + name + "' has a name kept for an output field");
     const auto [first, fresh] = names_.emplace(name, what);
@@ -857,10 +861,7 @@ class Reader {
     if (!table) return;
     for (const Entry& entry : entries(*table)) {
       if (entry.name != "u")
-        fail(entry.position,
-             "unknown key " + quote(entry.name) +
-                 " in [exact]: the solution is u (systems of several fields are not "
-                 "solved yet)");
+        fail(entry.position, "unknown key " + quote(entry.name) + " in [exact]: the solution is u");
       result_.problem.exact = expression_of(*entry.node, "exact u", axis_names_);
       exact_position_ = entry.node->source().begin;
     }
@@ -882,8 +883,12 @@ class Reader {
                {"method", "setup_precision", "precision", "tol", "threads", "max_modes", "memory",
                 "guess", "newton", "slabs"});
     Options& options = result_.options;
-    if (const auto* node = table->get("guess"))
-      options.guess = expression_of(*node, "guess", axis_names_);
+    if (const auto* node = table->get("guess")) {
+      if (system())
+        read_system_guess(*node);
+      else
+        options.guess = expression_of(*node, "guess", axis_names_);
+    }
     if (const auto* node = table->get("slabs")) {
       const auto* word = node->as_string();
       options.slabs = word && word->get() == "auto" ? 0 : integer_of(*node, "slabs", 1, 1000000);
@@ -1066,7 +1071,7 @@ class Reader {
       if (used.called || !seen.insert(used.name).second || contains(known, name))
         continue;  // unknown functions: the parser's message
       const TextOrigin origin = origin_at(source, used.offset);
-      if (const auto orders = detail::derivative_orders(result_.problem.axes, name)) {
+      if (const auto orders = field_derivative(name)) {
         int total = 0;
         for (const int order : *orders) total += order;
         if (total > 2)
@@ -1075,21 +1080,23 @@ class Reader {
         if (!contains(symbols, name)) symbols.push_back(name);
         continue;
       }
-      if (name.starts_with("u_"))
-        fail(origin, quote(name) + " is no derivative of u: the dimensions of [domain] are " +
-                         joined(axis_names_));
+      for (const std::string& field : field_names_)
+        if (name.starts_with(field + "_"))
+          fail(origin, quote(name) + " is no derivative of " + field +
+                           ": the dimensions of [domain] are " + joined(axis_names_));
       const std::size_t bar = name.find('_');
       if (bar != std::string::npos && bar > 0 &&
           detail::derivative_orders(result_.problem.axes, name, name.substr(0, bar)))
-        fail(origin, quote(name) +
-                         " is a derivative of a second field; systems of several fields "
-                         "are not solved yet");
+        fail(origin, quote(name) + " is a derivative of " + quote(name.substr(0, bar)) +
+                         ", which is no field: those are " + joined(field_names_) +
+                         " (a system has one key in [equation] for each field)");
       Names near;
-      for (const auto& a : axis_names_) {
-        near.push_back("u_" + a);
-        for (const auto& b : axis_names_) near.push_back("u_" + a + b);
-      }
-      near.push_back("u");
+      for (const auto& field : field_names_)
+        for (const auto& a : axis_names_) {
+          near.push_back(field + "_" + a);
+          for (const auto& b : axis_names_) near.push_back(field + "_" + a + b);
+        }
+      near.insert(near.end(), field_names_.begin(), field_names_.end());
       near.insert(near.end(), known.begin(), known.end());
       fail(origin, "unknown name " + quote(name) + suggestion(name, near) +
                        " (names come from [domain], [params] and [forcing])");
@@ -1100,18 +1107,15 @@ class Reader {
   void read_equation() {
     const toml::table& table = *section("equation");
     for (const Entry& entry : entries(table)) {
-      if (entry.name == "expr") continue;
-      if (entry.node->is_string() && is_identifier(entry.name) && table.contains("expr") == false &&
-          entry.name.size() == 1)
-        fail(entry.position,
-             "an equation for each field: systems are not solved yet; give the one "
-             "equation as expr");
+      if (entry.name == equation_key_) continue;
       fail(entry.position, "unknown key " + quote(entry.name) + " in [equation]" +
                                suggestion(entry.name, {"expr"}) + " (known: expr)");
     }
-    const auto* node = table.get("expr");
+    const auto* node = table.get(equation_key_);
     if (!node) fail(section_position("equation"), "[equation] has no expr");
-    if (node->is_array()) fail(node->source().begin, "systems of equations are not solved yet");
+    if (node->is_array())
+      fail(node->source().begin,
+           "expr is one equation; a system has one key in [equation] for each field");
     if (!node->is_string()) fail_type(*node, "expr", "a formula in quotes");
     const SourceText source = source_text(*node);
     result_.equation_text = source.text;
@@ -1449,7 +1453,7 @@ class Reader {
       Expression value;
       if (g->as_string() && g->as_string()->get() == "exact") {
         if (!result_.problem.exact)
-          fail(g->source().begin, "g is \"exact\", which needs [exact] u");
+          fail(g->source().begin, "g is \"exact\", which needs [exact] " + side_field_);
         value = side_value(*result_.problem.exact, result_.problem.axes[axis], end, side.a, side.b);
       } else {
         value = expression_of(*g, "g", axis_names_);
@@ -1461,6 +1465,368 @@ class Reader {
       sides_to_compare_.emplace_back(axis, end);
     }
     return side;
+  }
+
+  // -- systems --
+
+  [[nodiscard]] bool system() const { return system_; }
+
+  /// The derivative of a field that a name stands for.
+  [[nodiscard]] std::optional<std::vector<int>> field_derivative(std::string_view name) const {
+    for (const std::string& field : field_names_)
+      if (auto orders = detail::derivative_orders(result_.problem.axes, name, field)) return orders;
+    return std::nullopt;
+  }
+
+  /// [equation] has one key a field, which occurs in the equations; or expr alone.
+  void read_field_names() {
+    const toml::table& table = *section("equation");
+    if (table.contains("expr")) return;
+    const auto list = entries(table);
+    Names names;
+    bool used = false;
+    for (const Entry& entry : list) {
+      if (!entry.node->is_string() || !is_identifier(entry.name)) return;
+      names.push_back(entry.name);
+    }
+    for (const Entry& entry : list)
+      for (const Identifier& name : identifiers(entry.node->as_string()->get()))
+        for (const std::string& field : names)
+          used = used || name.name == field || name.name.starts_with(field + "_");
+    if (!used) return;
+    if (list.size() == 1 && names[0] == "u") {
+      equation_key_ = "u";
+      return;
+    }
+    if (list.size() > 8) fail(list[8].position, "a ninth field: a system has at most eight");
+    for (const Entry& entry : list) {
+      const std::string& name = entry.name;
+      if (contains(reserved_names(), name) || name == "and" || name == "or")
+        fail(entry.position,
+             "field '" + name + "' has the name of a built-in function or constant");
+      for (const char* kept : {"residual", "error", "std"})
+        if (name == kept || name.starts_with(std::string(kept) + "_"))
+          fail(entry.position, "field '" + name + "' has a name kept for an output field");
+      for (const std::string& other : names)
+        if (name != other && name.starts_with(other + "_"))
+          fail(entry.position,
+               "field '" + name + "' has a name kept for the derivatives of " + other);
+      field_positions_.push_back(entry.position);
+    }
+    field_names_ = names;
+    system_ = true;
+  }
+
+  PdeFile read_system() {
+    SystemProblem& problem = result_.system.emplace();
+    problem.name = result_.problem.name;
+    problem.axes = result_.problem.axes;
+    if (problem.axes.size() > 2)
+      fail(section_position("equation"), "systems in three dimensions are not solved yet");
+    for (const std::string& name : field_names_) {
+      problem.fields.emplace_back();
+      problem.fields.back().name = name;
+    }
+    read_system_exact();
+    read_solver();
+    if (result_.gp_hm) fail(method_position_, "method 'gp-hm' is for a single equation");
+    if (section("grid")) fail(section_position("grid"), "[grid] of a system is left to the solver");
+    read_system_equations();
+    read_system_sides();
+    read_kernel();
+    read_output();
+    check_system();
+    check_written();
+    return std::move(result_);
+  }
+
+  std::size_t field_index(const Entry& entry, std::string_view where) const {
+    const auto found = std::find(field_names_.begin(), field_names_.end(), entry.name);
+    if (found == field_names_.end())
+      fail(entry.position, "unknown field " + quote(entry.name) + " in " + std::string(where) +
+                               suggestion(entry.name, field_names_) + " (the fields are " +
+                               joined(field_names_) + ")");
+    return static_cast<std::size_t>(found - field_names_.begin());
+  }
+
+  void read_system_exact() {
+    const auto* table = section("exact");
+    if (!table) return;
+    auto& fields = result_.system->fields;
+    exact_positions_.resize(fields.size());
+    for (const Entry& entry : entries(*table)) {
+      const std::size_t i = field_index(entry, "[exact]");
+      fields[i].exact = expression_of(*entry.node, "exact " + entry.name, axis_names_);
+      exact_positions_[i] = entry.node->source().begin;
+      require_finite(*fields[i].exact, exact_positions_[i], "exact " + entry.name);
+    }
+    for (const SystemField& field : fields)
+      if (!field.exact)
+        fail(section_position("exact"),
+             "[exact] has no " + field.name + ": it has all fields or none");
+  }
+
+  void read_system_guess(const toml::node& node) {
+    const auto* table = node.as_table();
+    if (!table) fail_type(node, "guess of a system", "a table with the fields' formulas");
+    for (const Entry& entry : entries(*table)) {
+      const std::size_t i = field_index(entry, "guess");
+      result_.system->fields[i].guess =
+          expression_of(*entry.node, "guess of " + entry.name, axis_names_);
+    }
+  }
+
+  /// Formula with the fields and their derivatives replaced by those of [exact].
+  Expression with_exact_fields(const Expression& formula) const {
+    const SystemProblem& problem = *result_.system;
+    std::map<std::string, Expression> by;
+    for (const auto& name : formula.symbols())
+      for (const SystemField& field : problem.fields) {
+        const auto orders = detail::derivative_orders(problem.axes, name, field.name);
+        if (!orders) continue;
+        Expression value = *field.exact;
+        for (std::size_t i = 0; i < orders->size(); ++i)
+          for (int k = 0; k < (*orders)[i]; ++k) value = value.derivative(problem.axes[i].name);
+        by.emplace(name, value);
+      }
+    return formula.substitute(by);
+  }
+
+  void read_system_equations() {
+    SystemProblem& problem = *result_.system;
+    const toml::table& table = *section("equation");
+    std::map<std::string, std::vector<std::size_t>> used;  // forcing: equations
+    for (std::size_t i = 0; i < field_names_.size(); ++i) {
+      const SourceText source = source_text(*table.get(field_names_[i]));
+      const Names symbols = equation_symbols(source);
+      problem.fields[i].equation = parse(source, 0, source.text.size(), symbols);
+      result_.equation_text += (i ? " = 0,  " : "") + source.text;
+      std::set<std::string> here;
+      for (const Identifier& name : identifiers(source.text)) here.emplace(name.name);
+      for (const std::string& name : forcing_names_)
+        if (here.contains(name)) used[name].push_back(i);
+      const auto all = problem.fields[i].equation.symbols();
+      if (std::none_of(all.begin(), all.end(),
+                       [&](const auto& name) { return field_derivative(name).has_value(); }))
+        fail(source.origin, "the equation of " + field_names_[i] + " has no field");
+    }
+    std::map<std::size_t, const Entry*> automatic;  // equation: its forcing
+    for (const Entry& entry : forcings_) {
+      const auto& where = used[entry.name];
+      if (where.empty())
+        fail(entry.position, "forcing '" + entry.name + "' does not occur in the equations");
+      const Position position = entry.node->source().begin;
+      switch (forcing_kind(*entry.node)) {
+        case ForcingKind::array:
+          fail(position, "a forcing of a system from an array is not solved yet");
+        case ForcingKind::formula:
+          problem.forcing[entry.name] =
+              expression_of(*entry.node, "forcing " + entry.name, axis_names_);
+          break;
+        case ForcingKind::automatic:
+          if (!problem.fields[0].exact)
+            fail(position, "forcing '" + entry.name + "' is \"auto\", which needs [exact]");
+          if (where.size() > 1)
+            fail(position, "forcing '" + entry.name +
+                               "' is \"auto\" and occurs in several equations: each needs its own");
+          if (!automatic.emplace(where[0], &entry).second)
+            fail(position, "the equation of " + field_names_[where[0]] +
+                               " has a second forcing that is \"auto\"");
+          break;
+      }
+    }
+    const std::map<std::string, Expression> formulas = problem.forcing;
+    for (const auto& [i, entry] : automatic) {
+      const Expression equation = problem.fields[i].equation.substitute(formulas);
+      const Expression slope = equation.derivative(entry->name);
+      if (!slope.is_constant() || !detail::is_affine(equation, {entry->name}) ||
+          !(std::fabs(slope.constant().hi) > 0))
+        fail(entry->node->source().begin,
+             "forcing '" + entry->name +
+                 "' is \"auto\": it must be a term of the equation times a constant");
+      const Expression rest = with_exact_fields(equation).substitute(entry->name, Expression(0.0));
+      problem.forcing[entry->name] = -(rest / slope);
+      result_.forcing_automatic = true;
+    }
+    for (const Entry& entry : forcings_)
+      require_finite(problem.forcing.at(entry.name), entry.node->source().begin, entry.name);
+  }
+
+  void read_system_sides() {
+    const auto* table = section("bc");
+    if (!table) return;
+    SystemProblem& problem = *result_.system;
+    Names all;
+    for (const Axis& axis : problem.axes)
+      for (std::size_t end = 0; end < 2; ++end) all.push_back(side_name(axis, end));
+    std::map<std::pair<std::string, std::string>, Position> first;
+    const auto add = [&](const Entry& entry, std::size_t i, std::size_t side,
+                         const toml::node& node) {
+      const auto [place, fresh] =
+          first.emplace(std::pair(field_names_[i], all[side]), entry.position);
+      if (!fresh)
+        fail(entry.position, "side " + all[side] + " of " + field_names_[i] +
+                                 " is given twice, first in line " +
+                                 std::to_string(place->second.line));
+      side_field_ = field_names_[i];
+      result_.problem.exact = problem.fields[i].exact;  // what "exact" means
+      const auto read = [&](const toml::node& one) {
+        sides_to_compare_.clear();
+        const Entry inner{all[side], entry.position, &one};
+        const Side condition = read_side(inner, side / 2, side % 2);
+        require_finite(condition.g, entry.position,
+                       "g of " + field_names_[i] + " on side " + all[side], side / 2, side % 2);
+        if (!sides_to_compare_.empty() && problem.fields[i].exact)
+          compare_side(condition, i, side / 2, side % 2);
+        problem.sides.push_back({field_names_[i], all[side], condition});
+      };
+      if (const auto* several = node.as_array())
+        for (const auto& one : *several) read(one);
+      else
+        read(node);
+      result_.problem.exact.reset();
+    };
+    for (const Entry& entry : entries(*table))
+      for (std::size_t begin = 0; begin <= entry.name.size();) {
+        const std::size_t comma = std::min(entry.name.find(',', begin), entry.name.size());
+        const std::string_view name =
+            trimmed(std::string_view(entry.name).substr(begin, comma - begin));
+        begin = comma + 1;
+        const auto found = std::find(all.begin(), all.end(), name);
+        if (found == all.end())
+          fail(entry.position,
+               "unknown side " + quote(name) + " in [bc] (the sides are " + joined(all) + ")");
+        const auto side = static_cast<std::size_t>(found - all.begin());
+        const auto* fields = entry.node->as_table();
+        if (!fields)
+          fail_type(*entry.node, "side " + *found,
+                    "a table { type = ..., g = ... } for all fields, or one a field");
+        if (fields->contains("type")) {
+          for (std::size_t i = 0; i < field_names_.size(); ++i) add(entry, i, side, *entry.node);
+          continue;
+        }
+        for (const Entry& field : entries(*fields))
+          add(field, field_index(field, "side " + *found), side, *field.node);
+      }
+    for (std::size_t k = 0; k < problem.axes.size(); ++k)
+      for (std::size_t end = 0; end < 2; ++end) {
+        const auto periodic =
+            std::count_if(problem.sides.begin(), problem.sides.end(), [&](const SystemSide& s) {
+              return s.side == all[2 * k + end] && s.condition.kind == SideKind::periodic;
+            });
+        if (periodic == std::ssize(field_names_))
+          result_.problem.sides[k][end].kind = SideKind::periodic;
+      }
+  }
+
+  /// [exact] must fulfil a condition that was not made from it.
+  void compare_side(const Side& side, std::size_t i, std::size_t axis, std::size_t end) {
+    const Expression known = side_value(*result_.system->fields[i].exact,
+                                        result_.problem.axes[axis], end, side.a, side.b);
+    double largest = 0, scale = 0;
+    const double width = (result_.problem.axes[axis].upper - result_.problem.axes[axis].lower).hi;
+    sample({*result_.system->fields[i].exact}, {}, 0, [&](const auto&, const auto& values) {
+      scale = std::max(scale,
+                       std::abs(values[0]) * std::max(std::abs(side.a), std::abs(side.b) / width));
+    });
+    sample({known, side.g}, axis, end, [&](const auto&, const auto& values) {
+      const double difference = std::abs(values[0] - values[1]);
+      if (!(difference <= largest)) largest = difference;
+      scale = std::max({scale, std::abs(values[0]), std::abs(values[1])});
+    });
+    if (!(largest <= 1e-8 * scale))
+      warn("[exact] " + field_names_[i] + " does not fulfil its condition on side " +
+           side_name(result_.problem.axes[axis], end) + ": it misses g by up to " +
+           number_text(largest));
+  }
+
+  std::vector<OutputField> system_fields() const {
+    std::vector<OutputField> fields;
+    for (std::size_t i = 0; i < field_names_.size(); ++i)
+      fields.push_back(
+          {field_names_[i], FieldKind::derivative, std::vector<int>(axis_names_.size(), 0), i});
+    return fields;
+  }
+
+  /// What a name of [output] fields stands for: `error` and `residual` are those of all fields.
+  std::vector<OutputField> system_fields_of(const toml::node& node) const {
+    const SystemProblem& problem = *result_.system;
+    const std::string name(string_of(node, "a field", "a name"));
+    const Position position = node.source().begin;
+    std::vector<OutputField> found;
+    Names known = field_names_;
+    for (const auto& [word, kind] :
+         {std::pair("residual", FieldKind::residual), std::pair("error", FieldKind::error)}) {
+      known.emplace_back(word);
+      for (std::size_t i = 0; i < field_names_.size(); ++i) {
+        const std::string one = std::string(word) + '_' + field_names_[i];
+        known.push_back(one);
+        if (name == word || name == one) found.push_back({one, kind, {}, i});
+      }
+    }
+    if (!found.empty()) {
+      if (found[0].kind == FieldKind::error && !problem.fields[0].exact)
+        fail(position, "field '" + name + "' needs [exact]");
+      return found;
+    }
+    if (problem.forcing.contains(name)) return {{name, FieldKind::forcing, {}, 0}};
+    for (std::size_t i = 0; i < field_names_.size(); ++i) {
+      const auto orders = detail::derivative_orders(problem.axes, name, field_names_[i]);
+      if (!orders) continue;
+      int total = 0;
+      for (const int order : *orders) total += order;
+      if (total > 2)
+        fail(position, "the derivative " + name + " has order " + std::to_string(total) +
+                           "; orders above 2 are not solved yet");
+      return {{detail::derivative_name(problem.axes, *orders, field_names_[i]),
+               FieldKind::derivative, *orders, i}};
+    }
+    for (const auto& [forcing, value] : problem.forcing) known.push_back(forcing);
+    fail(position, "unknown field " + quote(name) + suggestion(name, known) +
+                       " (known: " + joined(known) + ", and derivatives)");
+  }
+
+  /// The solver's own checks, with their place; [exact] must solve what is solved.
+  void check_system() {
+    const SystemProblem& problem = *result_.system;
+    try {
+      const detail::CheckedSystem checked = detail::check(problem, result_.options);
+      result_.linear = checked.linear;
+    } catch (const DomainError& error) {
+      const std::string& argument = error.argument();
+      Position position = section_position("equation");
+      for (std::size_t i = 0; i < field_names_.size(); ++i)
+        if (argument.starts_with("problem.fields." + field_names_[i]) &&
+            argument.size() <= 15 + field_names_[i].size() + 9)
+          position = field_positions_[i];
+      if (argument.starts_with("problem.sides") && section_position("bc").line != 0)
+        position = section_position("bc");
+      fail(position, error.what());
+    } catch (const ShapeError& error) {
+      fail(section_position("equation"), error.what());
+    }
+    if (!problem.fields[0].exact) return;
+    for (std::size_t i = 0; i < problem.fields.size(); ++i) {
+      const Expression equation = problem.fields[i].equation.substitute(problem.forcing);
+      std::vector<Expression> parts{with_exact_fields(equation)};
+      for (const auto& name : equation.symbols())
+        if (field_derivative(name))
+          parts.push_back(with_exact_fields(equation.derivative(name) * Expression::symbol(name)));
+      double largest = 0, scale = 0;
+      std::vector<double> worst(axis_names_.size());
+      sample(parts, {}, 0, [&](const auto& point, const auto& values) {
+        if (!(std::abs(values[0]) <= largest)) {
+          largest = std::abs(values[0]);
+          worst = point;
+        }
+        for (std::size_t j = 1; j < values.size(); ++j)
+          scale = std::max(scale, std::abs(values[j]));
+      });
+      if (!(largest <= 1e-8 * scale))
+        warn("[exact] does not solve the equation of " + field_names_[i] + ": residual " +
+             number_text(largest) + " at " + point_text(worst) + " (largest term " +
+             number_text(scale) + ")");
+    }
   }
 
   // -- kernel and output --
@@ -1555,6 +1921,7 @@ class Reader {
     output.formats = {"npy"};
     const OutputField solution{"u", FieldKind::derivative, std::vector<int>(axis_names_.size(), 0)};
     output.fields = {solution};
+    if (system()) output.fields = system_fields();
     const auto* table = section("output");
     if (table) check_keys(*table, "[output]", {"points", "fields", "formats"});
     Position points_position = section_position("output");
@@ -1566,13 +1933,18 @@ class Reader {
       const auto* array = node->as_array();
       if (!array) fail_type(*node, "fields", "an array of names");
       Names seen;
-      for (const auto& element : *array) {
-        const OutputField field = field_of(element);
-        if (contains(seen, field.name))
-          fail(element.source().begin, "field '" + field.name + "' is given twice");
-        seen.push_back(field.name);
-        if (field.name != "u") output.fields.push_back(field);
-      }
+      for (const auto& element : *array)
+        for (const OutputField& field :
+             system() ? system_fields_of(element) : std::vector<OutputField>{field_of(element)}) {
+          if (contains(seen, field.name))
+            fail(element.source().begin, "field '" + field.name + "' is given twice");
+          seen.push_back(field.name);
+          if (!contains(field_names_, field.name)) output.fields.push_back(field);
+        }
+    } else if (system()) {
+      for (std::size_t i = 0; i < field_names_.size(); ++i)
+        if (result_.system->fields[i].exact)
+          output.fields.push_back({"error_" + field_names_[i], FieldKind::error, {}, i});
     } else if (problem.exact && axis_names_.size() < 3) {
       output.fields.push_back({"error", FieldKind::error, {}});
     }
@@ -1942,6 +2314,10 @@ class Reader {
   std::map<std::string, Expression> parameters_;
   std::map<std::string, std::string> names_;  ///< every name in use and what it is
   Names axis_names_, forcing_names_;
+  Names field_names_{"u"};
+  std::string equation_key_ = "expr", side_field_ = "u";
+  bool system_ = false;
+  std::vector<Position> field_positions_, exact_positions_;  ///< of a system's equations, [exact]
   std::vector<Entry> forcings_;
   detail::Equation equation_;
   LinearOperator operator_;
@@ -1998,28 +2374,13 @@ void describe_gp_hm(std::ostream& out, const Label& label, const HmOptions& opti
 
 }  // namespace
 
-std::string describe(const PdeFile& file) {
-  constexpr std::size_t longest = 400;
+namespace {
+
+/// Equation, forcing, sides and exact solution.
+template <class Label, class Formula>
+void describe_equation(std::ostream& out, const Label& label, const Formula& formula,
+                       const PdeFile& file) {
   const Problem& problem = file.problem;
-  const Options& options = file.options;
-  std::ostringstream out;
-  out.imbue(std::locale::classic());
-  const auto label = [&](std::string_view name) {
-    out << "  " << name << std::string(name.size() < 10 ? 10 - name.size() : 1, ' ');
-  };
-  const auto formula = [&](const Expression& expression) {
-    const std::string text = readable(expression.brief_text(10 * longest));
-    return text.size() <= longest ? text : text.substr(0, longest) + "...";
-  };
-  Names axis_names;
-  for (const Axis& axis : problem.axes) axis_names.push_back(axis.name);
-  out << escape_text(file.file) << '\n';
-  label("domain");
-  for (std::size_t i = 0; i < problem.axes.size(); ++i)
-    out << (i ? ", " : "") << problem.axes[i].name << " in ["
-        << number_text(problem.axes[i].lower.hi) << ", " << number_text(problem.axes[i].upper.hi)
-        << "]";
-  out << '\n';
   label("equation");
   std::string left;
   for (const auto& [name, coefficient] : file.terms) {
@@ -2064,6 +2425,72 @@ std::string describe(const PdeFile& file) {
     label("exact");
     out << "u = " << formula(*problem.exact) << "  (for the error only)\n";
   }
+}
+
+/// Equations, forcings, sides and exact solutions of a system.
+template <class Label, class Formula>
+void describe_system(std::ostream& out, const Label& label, const Formula& formula,
+                     const PdeFile& file) {
+  const SystemProblem& problem = *file.system;
+  for (std::size_t i = 0; i < problem.fields.size(); ++i) {
+    label(i == 0 ? "equations" : "");
+    out << problem.fields[i].name << ": " << formula(problem.fields[i].equation) << " = 0"
+        << (file.linear || i > 0 ? "" : "  (nonlinear)") << '\n';
+  }
+  bool first = true;
+  for (const auto& [name, value] : problem.forcing) {
+    label(std::exchange(first, false) ? "forcing" : "");
+    out << name << " = " << formula(value) << '\n';
+  }
+  first = true;
+  for (const SystemSide& side : problem.sides) {
+    const Side& c = side.condition;
+    label(std::exchange(first, false) ? "sides" : "");
+    out << side.side << ' ' << kind_text(c.kind);
+    if (c.kind == SideKind::dirichlet) out << ": " << side.field << " = " << formula(c.g);
+    if (c.kind == SideKind::neumann) out << ": d" << side.field << "/dn = " << formula(c.g);
+    if (c.kind == SideKind::robin)
+      out << ": " << number_text(c.a) << '*' << side.field << " + " << number_text(c.b) << "*d"
+          << side.field << "/dn = " << formula(c.g);
+    if (c.kind == SideKind::periodic || c.kind == SideKind::none) out << ": " << side.field;
+    out << '\n';
+  }
+  first = true;
+  for (const SystemField& field : problem.fields) {
+    if (!field.exact) continue;
+    label(std::exchange(first, false) ? "exact" : "");
+    out << field.name << " = " << formula(*field.exact) << "  (for the error only)\n";
+  }
+}
+
+}  // namespace
+
+std::string describe(const PdeFile& file) {
+  constexpr std::size_t longest = 400;
+  const Problem& problem = file.problem;
+  const Options& options = file.options;
+  std::ostringstream out;
+  out.imbue(std::locale::classic());
+  const auto label = [&](std::string_view name) {
+    out << "  " << name << std::string(name.size() < 10 ? 10 - name.size() : 1, ' ');
+  };
+  const auto formula = [&](const Expression& expression) {
+    const std::string text = readable(expression.brief_text(10 * longest));
+    return text.size() <= longest ? text : text.substr(0, longest) + "...";
+  };
+  Names axis_names;
+  for (const Axis& axis : problem.axes) axis_names.push_back(axis.name);
+  out << escape_text(file.file) << '\n';
+  label("domain");
+  for (std::size_t i = 0; i < problem.axes.size(); ++i)
+    out << (i ? ", " : "") << problem.axes[i].name << " in ["
+        << number_text(problem.axes[i].lower.hi) << ", " << number_text(problem.axes[i].upper.hi)
+        << "]";
+  out << '\n';
+  if (file.system)
+    describe_system(out, label, formula, file);
+  else
+    describe_equation(out, label, formula, file);
   if (file.gp_hm) {
     describe_gp_hm(out, label, *file.gp_hm, problem.axes.size());
   } else {

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "detail/pde_system_output.hpp"
 #include "detail/require.hpp"
 #include "halfulp/csv.hpp"
 #include "halfulp/file.hpp"
@@ -291,6 +292,31 @@ std::string_view side_kind(SideKind kind) {
   return names[static_cast<std::size_t>(kind)];
 }
 
+void add_system(Json& json, const SystemProblem& problem) {
+  json["fields"] = Json::array();
+  for (const SystemField& field : problem.fields)
+    json["fields"].push_back(
+        {{"name", field.name},
+         {"equation", field.equation.brief_text(longest_formula)},
+         {"exact", field.exact ? Json(field.exact->brief_text(longest_formula)) : Json(nullptr)}});
+  json["sides"] = Json::array();
+  for (const SystemSide& given : problem.sides) {
+    const Side& side = given.condition;
+    Json entry = {{"field", given.field}, {"side", given.side}, {"type", side_kind(side.kind)}};
+    if (side.kind != SideKind::periodic && side.kind != SideKind::none) {
+      entry["a"] = side.a;
+      entry["b"] = side.b;
+      entry["g"] = side.g.brief_text(longest_formula);
+    }
+    json["sides"].push_back(entry);
+  }
+  json["forcing"] = Json::array();
+  for (const auto& [name, value] : problem.forcing)
+    json["forcing"].push_back({{"name", name},
+                               {"kind", "expression"},
+                               {"expression", value.brief_text(longest_formula)}});
+}
+
 Json problem_json(const PdeFile& file, std::span<const std::vector<double>> axes) {
   const Problem& problem = file.problem;
   Json json = {{"name", problem.name}, {"file", file.file}, {"equation", file.equation_text}};
@@ -303,6 +329,10 @@ Json problem_json(const PdeFile& file, std::span<const std::vector<double>> axes
   }
   json["parameters"] = Json::object();
   for (const auto& [name, value] : file.parameters) json["parameters"][name] = number(value.hi);
+  if (file.system) {
+    add_system(json, *file.system);
+    return json;
+  }
   for (std::size_t d = 0; d < problem.sides.size(); ++d) {
     for (std::size_t end = 0; end < 2; ++end) {
       const Side& side = problem.sides[d][end];
@@ -460,6 +490,7 @@ Sampler sampler_of(const Solution& solution) {
 }
 
 void check_output(const PdeFile& file) {
+  if (file.system) return check_system_output(file);
   const Problem& problem = file.problem;
   detail::require_size("check_output", "points", std::ssize(file.output.points),
                        std::ssize(problem.axes));
@@ -683,7 +714,8 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
 
   Json& result = json["result"];
   result["problem"] = problem_json(file, output.axes);
-  result["unknowns"] = unknowns_of(solution);
+  result["unknowns"] =
+      unknowns_of(solution) * (file.system ? std::ssize(file.system->fields) : std::ptrdiff_t{1});
   result["axes"] = Json::array();
   for (std::size_t d = 0; d < solution.axes.size(); ++d) {
     const AxisInfo& axis = solution.axes[d];
@@ -718,6 +750,13 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
                                        : samples_of(file.problem) ? "forcing"
                                                                   : "thinned";
   result["error"] = output.error ? norms_json(*output.error) : Json(nullptr);
+  for (const OutputPart& part : output.parts)
+    result["fields"].push_back({{"name", part.name},
+                                {"residual", number(part.solver_residual)},
+                                {"boundary_residual", number(part.boundary_residual)},
+                                {"residual_on_grid", norms_json(part.residual)},
+                                {"error", part.error ? norms_json(*part.error) : Json(nullptr)},
+                                {"error_estimate", number(part.error_estimate)}});
   result["error_estimate"] = number(solution.error_estimate);
   result["floor_estimate"] = number(solution.floor_estimate);
   result["seconds"] = number(run.seconds);
@@ -964,8 +1003,7 @@ void OutputFolder::commit() {
   created_.clear();
 }
 
-std::string write_output(OutputFolder& folder, const PdeFile& file, const Solution& solution,
-                         const Output& output, const Sampler& sample, const Run& run) {
+void write_fields(OutputFolder& folder, const PdeFile& file, const Output& output) {
   const auto names = names_of(file.problem);
   const auto shape = shape_of(output.axes);
   for (std::size_t d = 0; d < output.axes.size(); ++d) {
@@ -978,6 +1016,11 @@ std::string write_output(OutputFolder& folder, const PdeFile& file, const Soluti
   if (wants(file, "vti")) folder.write(name + ".vti", vti_text(output.axes, output.fields));
   if (wants(file, "csv")) folder.write(name + ".csv", csv_text(table_of(file, output)));
   if (wants(file, "h5")) write_hdf5(folder.stage(name + ".h5"), names, output.axes, output.fields);
+}
+
+std::string write_output(OutputFolder& folder, const PdeFile& file, const Solution& solution,
+                         const Output& output, const Sampler& sample, const Run& run) {
+  write_fields(folder, file, output);
   folder.write("picture.svg", draw_svg(picture_of(file, solution, output, sample, run)));
   std::vector<std::string> files = folder.names();
   files.emplace_back("report.json");

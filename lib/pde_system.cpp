@@ -375,7 +375,10 @@ struct SystemSolver::Impl {
     };
     // A second discretisation: its distance is the error estimate.
     report_progress(0.5, "estimating the error");
-    {
+    const bool hopeless = d == 2 && c.linear && !best.fields[0].converged;
+    if (hopeless) {  // no choice of modes makes the iteration converge
+      error_estimate.assign(n, 1.0);
+    } else {
       Candidate check = attempt(bands, 15, reachable ? most : most * 3 / 4, start(), timings);
       error_estimate = differences(c, best.fields, check.fields, best.disc.field_scale);
       if (!good(best.quality)) {
@@ -383,7 +386,8 @@ struct SystemSolver::Impl {
         if (check.quality.worst() < best.quality.worst()) best = std::move(check);
       }
     }
-    for (int round = 0; round < 4 && !good(best.quality) && !given && reachable; ++round) {
+    for (int round = 0; round < 4 && !good(best.quality) && !given && reachable && !hopeless;
+         ++round) {
       report_progress(0.6 + 0.1 * round, "widening the bands");
       const auto last = bands;
       if ((!c.linear || !constant) && round < 3) {

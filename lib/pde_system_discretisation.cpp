@@ -624,7 +624,7 @@ la::DdMatrix SystemDiscretisation::solve_plane(const CheckedSystem& c,
     const std::vector<double> step = correct(rest.rounded());
     la::DdMatrix out(r, n * q);
     // Where the preconditioner does not help, steps that lead nowhere are not worth their time.
-    if (reduction <= 0.1)
+    if (reduction <= (c.linear ? 1e-3 : 0.1))
       std::copy(step.begin(), step.end(), out.hi(0));
     else
       out.set(0, 0, std::numeric_limits<double>::quiet_NaN());
@@ -632,7 +632,7 @@ la::DdMatrix SystemDiscretisation::solve_plane(const CheckedSystem& c,
   };
   NewtonResult result;
   if (c.linear) {
-    result = newton(system, la::DdMatrix(r, n * q), c.options.max_newton);
+    result = newton(system, la::DdMatrix(r, n * q), 3);  // refinement: the derivative stays
   } else {
     const la::DdMatrix origin = start_coefficients(c, nullptr);
     la::DdMatrix first = origin;
@@ -653,7 +653,7 @@ la::DdMatrix SystemDiscretisation::solve_plane(const CheckedSystem& c,
   for (std::size_t p = 0; p < v.size(); ++p)
     v[p] = std::sin(static_cast<double>(p * p % 1000003) + 1.0);
   double growth = 0;
-  bool solved = true;
+  bool solved = reduction <= 1e-3 || !c.linear;
   for (int it = 0; it < 3 && solved; ++it) {
     const double before = norm(v);
     for (double& x : v) x /= before;

@@ -515,6 +515,9 @@ CheckedSystem check(SystemProblem problem, Options options) {
     refuse("options.guess", "given", "left out: each field of a system has its own");
   if (!options.nodes_per_axis.empty())
     refuse("options.nodes_per_axis", "given", "left to the solver for systems");
+  if (options.slabs != 1)
+    refuse("options.slabs", std::to_string(options.slabs),
+           "1: systems are not solved in slabs yet");
   if (options.kernel == KernelType::matern)
     refuse("options.kernel", "matern", "another one for systems");
   if (options.slabs > 1) refuse("options.slabs", std::to_string(options.slabs), "1 for systems");

@@ -30,6 +30,26 @@ json sizes_json(const std::vector<std::ptrdiff_t>& sizes) {
   return sizes.empty() ? json("auto") : json(sizes);
 }
 
+void add_system_json(json& result, const pde::SystemProblem& problem) {
+  for (const auto& field : problem.fields)
+    result["fields"].push_back(
+        {{"name", field.name},
+         {"equation", field.equation.brief_text(longest_formula)},
+         {"exact", field.exact ? json(field.exact->brief_text(longest_formula)) : json(nullptr)}});
+  for (const auto& [name, value] : problem.forcing)
+    result["forcings"][name] = value.brief_text(longest_formula);
+  for (const auto& side : problem.sides) {
+    json entry = {
+        {"field", side.field}, {"side", side.side}, {"type", kind_text(side.condition.kind)}};
+    if (side.condition.kind != pde::SideKind::periodic &&
+        side.condition.kind != pde::SideKind::none)
+      entry.update({{"a", side.condition.a},
+                    {"b", side.condition.b},
+                    {"g", side.condition.g.brief_text(longest_formula)}});
+    result["bc"].push_back(entry);
+  }
+}
+
 /// What was understood, for programs.
 json check_json(const pde::PdeFile& file) {
   const pde::Problem& problem = file.problem;
@@ -39,10 +59,11 @@ json check_json(const pde::PdeFile& file) {
         {{"name", axis.name}, {"lower", axis.lower.hi}, {"upper", axis.upper.hi}});
   result["params"] = json::object();
   for (const auto& [name, value] : file.parameters) result["params"][name] = value.hi;
+  if (file.system) add_system_json(result, *file.system);
   for (const auto& [name, coefficient] : file.terms)
     result["operator"].push_back(
         {{"derivative", name}, {"coefficient", coefficient.brief_text(longest_formula)}});
-  if (!file.linear) result["left"] = file.left.brief_text(longest_formula);
+  if (!file.linear && !file.system) result["left"] = file.left.brief_text(longest_formula);
   result["right_hand_side"] = file.right_hand_side.brief_text(longest_formula);
   result["forcing"] = nullptr;
   if (file.right_hand_side.depends_on(problem.forcing_symbol)) {
@@ -57,7 +78,7 @@ json check_json(const pde::PdeFile& file) {
     }
     result["forcing"] = forcing;
   }
-  for (std::size_t i = 0; i < problem.axes.size(); ++i)
+  for (std::size_t i = 0; i < problem.axes.size() && !file.system; ++i)
     for (std::size_t end = 0; end < 2; ++end) {
       const pde::Side& side = problem.sides[i][end];
       json entry = {{"side", problem.axes[i].name + (end == 0 ? "-" : "+")},
@@ -214,6 +235,87 @@ void print_row(const std::vector<std::string>& cells, std::size_t name_width, bo
   std::cout << line << "  " << cells.back() << '\n' << std::flush;
 }
 
+/// Solves `repeats` times more with the set-up kept.
+template <class Solver>
+void repeat(Solver& solver, int repeats, pde::Run& run) {
+  std::vector<double> again;
+  for (int i = 0; i < repeats; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto repeated = solver.solve();
+    again.push_back(seconds_since(begin));
+  }
+  run.repeats = repeats;
+  if (again.empty()) return;
+  const auto middle = again.begin() + std::ssize(again) / 2;
+  std::nth_element(again.begin(), middle, again.end());
+  run.repeat_seconds = *middle;
+}
+
+/// Writes all of a problem's files. The folder could be written before the solve: that it cannot be
+/// now is no bad input.
+template <class Write>
+std::string write_files(Job& job, const Write& write) {
+  try {
+    std::string report = write();
+    job.folder->commit();
+    return report;
+  } catch (const halfulp::IoError& error) {
+    throw std::runtime_error(error.what());
+  }
+}
+
+/// The row of the table.
+std::vector<std::string> row_of(const pde::PdeFile& file, const pde::Run& run,
+                                const pde::Output& output, double residual, std::ptrdiff_t unknowns,
+                                halfulp::Status status, const Common& common) {
+  std::vector<std::string> row = {
+      file.problem.name, std::to_string(unknowns),
+      output.error ? cell(output.error->relative_l2, "%.2e", common) : "-",
+      cell(residual, "%.2e", common), cell(run.seconds, "%.3f", common)};
+  if (run.repeat_seconds)
+    row.push_back(cell(*run.repeat_seconds, "%.5f", common));
+  else if (run.repeats > 0)
+    row.emplace_back("-");
+  row.emplace_back(halfulp::to_string(status));
+  return row;
+}
+
+/// solve_one for a system.
+std::string solve_system(Job& job, int repeats, const Common& common, std::vector<std::string>& row,
+                         bool& converged) {
+  const pde::PdeFile& file = job.file;
+  halfulp::TerminalProgress terminal(common.quiet || common.json);
+  pde::Options options = file.options;
+  options.progress = [show = terminal.callback()](double fraction, const char* phase) {
+    return interrupted == 0 && (!show || show(fraction, phase));
+  };
+  pde::Run run;
+  const auto start = std::chrono::steady_clock::now();
+  pde::SystemSolver solver(*file.system, options);
+  pde::SystemSolution solution = solver.solve();
+  run.seconds = seconds_since(start);
+  repeat(solver, repeats, run);
+  const auto begin = std::chrono::steady_clock::now();
+  pde::Output output = pde::evaluate(file, solution);
+  solution.timings.emplace_back("output grid", seconds_since(begin));
+  if (!file.linear && output.error && solution.report.ok() &&
+      !(output.error->relative_l2 <= 1e3 * solution.error_estimate)) {
+    solution.report.status = halfulp::Status::stagnated;
+    solution.warnings.emplace_back(
+        "the solution that Newton's method found is not [exact]: nonlinear equations may have "
+        "several; [solver] guess leads to another");
+  }
+  terminal.clear();
+  for (const auto& warning : solution.warnings) common.warn(file.problem.name + ": " + warning);
+  std::string report =
+      write_files(job, [&] { return pde::write_output(*job.folder, file, solution, output, run); });
+  converged = solution.report.ok();
+  auto unknowns = std::ssize(solution.fields);
+  for (const auto& axis : solution.fields[0].axes) unknowns *= axis.modes;
+  row = row_of(file, run, output, solution.residual, unknowns, solution.report.status, common);
+  return report;
+}
+
 /// Solves, measures and writes one problem; returns its report as text.
 std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, const Common& common,
                       std::vector<std::string>& row, bool& converged) {
@@ -243,18 +345,7 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
     pde::Solver solver(file.problem, options);
     solution = solver.solve();
     run.seconds = seconds_since(start);
-    std::vector<double> again;
-    for (int i = 0; i < repeats; ++i) {
-      const auto begin = std::chrono::steady_clock::now();
-      const pde::Solution repeated = solver.solve();
-      again.push_back(seconds_since(begin));
-    }
-    run.repeats = repeats;
-    if (!again.empty()) {
-      const auto middle = again.begin() + std::ssize(again) / 2;
-      std::nth_element(again.begin(), middle, again.end());
-      run.repeat_seconds = *middle;
-    }
+    repeat(solver, repeats, run);
   }
   const auto sample = file.gp_hm ? pde::sampler_of(learnt) : pde::sampler_of(solution);
   const auto begin = std::chrono::steady_clock::now();
@@ -271,26 +362,13 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
   for (const auto& warning : solution.warnings)
     if (std::find(file.warnings.begin(), file.warnings.end(), warning) == file.warnings.end())
       common.warn(file.problem.name + ": " + warning);
-  std::string report;
-  try {
-    report = pde::write_output(*job.folder, file, solution, output, sample, run);
-    job.folder->commit();
-  } catch (const halfulp::IoError& error) {
-    // The folder could be written before the solve: this is no bad input.
-    throw std::runtime_error(error.what());
-  }
-
+  std::string report = write_files(
+      job, [&] { return pde::write_output(*job.folder, file, solution, output, sample, run); });
   converged = solution.report.ok();
   std::ptrdiff_t unknowns = 1;
   for (const auto& axis : solution.axes) unknowns *= axis.modes;
-  row = {file.problem.name, std::to_string(unknowns),
-         output.error ? cell(output.error->relative_l2, "%.2e", common) : "-",
-         cell(solution.residual, "%.2e", common), cell(run.seconds, "%.3f", common)};
-  if (run.repeat_seconds)
-    row.push_back(cell(*run.repeat_seconds, "%.5f", common));
-  else if (repeats > 0)
-    row.emplace_back("-");  // GP-HM keeps no set-up
-  row.emplace_back(halfulp::to_string(solution.report.status));
+  if (file.gp_hm) run.repeats = repeats;  // asked for, and not there: GP-HM keeps no set-up
+  row = row_of(file, run, output, solution.residual, unknowns, solution.report.status, common);
   return report;
 }
 
@@ -327,7 +405,9 @@ void solve(const SolveOptions& solving, const Common& common, Exit& exit) {
         converged = job.finished->converged;
         reports.push_back(job.finished->report);
       } else {
-        reports.push_back(solve_one(job, solving, runs, common, row, converged));
+        reports.push_back(job.file.system
+                              ? solve_system(job, repeats, common, row, converged)
+                              : solve_one(job, solving, runs, common, row, converged));
         try {
           runs.finish(name, run_key(job.file, solving, common),
                       {job.folder->path(), converged, row, reports.back(), job.folder->names()});

@@ -191,7 +191,7 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
       {with("@u_xxx - f"), "the derivative u_xxx has order 3; orders above 2 are not solved yet"},
       {with2("u_xx + @u_xxyy - f"), "has order 4"},
       {with("u_xx + @u_yy - f"), "'u_yy' is no derivative of u: the dimensions of [domain] are x"},
-      {with("u_xx + @v_x - f"), "systems of several fields are not solved yet"},
+      {with("u_xx + @v_x - f"), "derivative of 'v', which is no field"},
       {with("u_xx + @g - f"), "unknown name 'g'"},
       {with("u_xx + @ux - f"), "unknown name 'ux', did you mean 'u_x'?"},
       {with("u_xx + @sine(x) - f"), "sin"},
@@ -207,9 +207,8 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
       {domain + "[equation]\nexpr = @\"u_xx/0 - f\"\n" + forcing + sides,
        "coefficient of u_xx is not finite"},
       {domain + "[equation]\nexpr = @[\"u_xx\", \"v_xx\"]\n",
-       "systems of equations are not solved yet"},
-      {domain + "[[@equation]]\nexpr = \"u_xx\"\n", "systems of equations are not solved yet"},
-      {domain + "[equation]\n@u = \"u_xx\"\nv = \"v_xx\"\n", "systems are not solved yet"},
+       "a system has one key in [equation] for each field"},
+      {domain + "[[@equation]]\nexpr = \"u_xx\"\n", "one key a field of a system"},
       {"[domain]\nx = [0, 1]\ny = [0, 1]\nz = [0, 1]\n@t = [0, 1]\n" + poisson,
        "more than three dimensions are not solved yet"},
       {"[domain]\nx = [0, 1]\ny = [0, 1]\nz = [0, 1]\n[equation]\nexpr = @\"u_xx + u_yy - u_zz\"\n"
@@ -411,7 +410,8 @@ TEST_CASE("sizes are checked before any work", "[pde_file]") {
 
 TEST_CASE("positions survive escapes, tabs, UTF-8 and several lines", "[pde_file]") {
   check({
-      {domain + "[equation]\nexpr = @\"u_xx + \\u0076_x - f\"\n" + forcing + sides, "second field"},
+      {domain + "[equation]\nexpr = @\"u_xx + \\u0076_x - f\"\n" + forcing + sides,
+       "which is no field"},
       {domain + "[equation]\nexpr = '''u_xx\n  + @u_xxx\n  - f'''\n" + forcing + sides,
        "the derivative u_xxx"},
       {domain + "[equation]\nexpr = '''\nu_xx\n  + @u_xxx\n  - f'''\n" + forcing + sides,
@@ -687,6 +687,100 @@ TEST_CASE("well-posed first-order and periodic set-ups are taken", "[pde_file]")
     INFO(text);
     CHECK_NOTHROW(pde::parse_pde_file(text));
   }
+}
+
+TEST_CASE("systems: what is read", "[pde_file]") {
+  const pde::PdeFile file = pde::parse_pde_file(R"toml([domain]
+x = [0, 1]
+[params]
+k = 7
+[equation]
+v = "v_xx - k*w - f"
+w = "2*w_xx + v_x - g - h"
+[exact]
+w = "x^2"
+v = "sin(k*x)"
+[forcing]
+f = "auto"
+g = "auto"
+h = "x"
+[bc]
+"x-" = { type = "dirichlet", g = "exact" }
+"x+" = { v = { type = "neumann", g = "exact" }, w = { type = "robin", a = 1, b = 2, g = 5 } }
+[output]
+fields = ["v_x", "error", "residual_w", "f", "w"]
+)toml");
+  REQUIRE(file.system);
+  const pde::SystemProblem& s = *file.system;
+  REQUIRE(s.fields.size() == 2);
+  CHECK(s.fields[0].name == "v");
+  CHECK(s.fields[1].name == "w");
+  CHECK(file.linear);
+  CHECK(value(s.forcing.at("f"), {"x"}, {0.5}) == Approx(-49 * std::sin(3.5) - 7 * 0.25));
+  CHECK(value(s.forcing.at("g"), {"x"}, {0.5}) == Approx(4 + 7 * std::cos(3.5) - 0.5));
+  REQUIRE(s.sides.size() == 4);
+  CHECK(s.sides[2].field == "v");
+  CHECK(value(s.sides[2].condition.g, {"x"}, {0}) == Approx(7 * std::cos(7.0)));
+  CHECK(s.sides[3].condition.b == 2);
+  CHECK(file.warnings.empty());
+  std::string names;
+  for (const auto& field : file.output.fields) names += field.name + " ";
+  CHECK(names == "v w v_x error_v error_w residual_w f ");
+  CHECK(pde::describe(file).find("w: 2*w_xx + v_x - g - h = 0") != std::string::npos);
+  // One field named u is the usual single equation.
+  CHECK_FALSE(pde::parse_pde_file(domain + "[equation]\nu = \"u_xx - f\"\n" + forcing + sides)
+                  .system.has_value());
+}
+
+TEST_CASE("systems: what is refused", "[pde_file]") {
+  const std::string two = domain + "[equation]\nu = \"u_xx - v\"\nv = \"v_xx + u\"\n";
+  const std::string both = "[bc]\n\"x-,x+\" = { type = \"dirichlet\" }\n";
+  CHECK_NOTHROW(pde::parse_pde_file(two + both));
+  check({
+      {domain + "[equation]\nu = \"u_xx - @w\"\nv = \"v_xx\"\n" + both, "unknown name 'w'"},
+      {domain + "[equation]\nu = \"u_xx - @w_x\"\nv = \"v_xx\"\n" + both,
+       "which is no field: those are u, v"},
+      {domain + "[equation]\nu = \"u_xx - @v_y\"\nv = \"v_xx\"\n" + both, "no derivative of v"},
+      {domain + "[equation]\nu = \"u_xx - @v_xxx\"\nv = \"v_xx\"\n" + both, "orders above 2"},
+      {domain + "[equation]\nu = \"u_xx - v\"\nv = \"u_x\"\n[@bc]\n" + both.substr(5),
+       "4 conditions"},
+      {domain + "[equation]\nu = \"u_xx\"\n@v = \"u_x - x\"\n" + both, "v = in no equation"},
+      {domain + "[equation]\nu = \"u_xx - v\"\nv = \"@x\"\n" + both,
+       "the equation of v has no field"},
+      {domain + "[equation]\nu = \"u_xx - v\"\n@u_x = \"u\"\n" + both,
+       "kept for the derivatives of u"},
+      {domain + "[equation]\nu = \"u_xx - sin\"\n@sin = \"u\"\n" + both, "built-in"},
+      {domain + "[equation]\nu = \"u_xx - error\"\n@error = \"u\"\n" + both,
+       "kept for an output field"},
+      {"[domain]\n@v = [0, 1]\n[equation]\nu = \"u_vv\"\nv = \"u\"\n",
+       "dimension 'v' has a name kept for the solution"},
+      {two + "[params]\n@v_0 = 1\n" + both, "kept for the solution"},
+      {two + "[@bc]\n\"x-\" = { type = \"dirichlet\" }\n", "which is 4"},
+      {two + "[bc]\n\"x-\" = { u = { type = \"dirichlet\" }, @w = { type = \"none\" } }\n",
+       "unknown field 'w' in side x-"},
+      {two + "[bc]\n\"x-,x+\" = { u = { @typ = \"dirichlet\" } }\n", "unknown key 'typ'"},
+      {two + "[bc]\n@\"y-\" = { type = \"dirichlet\" }\n", "unknown side 'y-'"},
+      {two + "[bc]\n\"x-,x+\" = { type = \"dirichlet\" }\n\"x- \" = { @u = { type = \"none\" } }\n",
+       "given twice"},
+      {two + both + "[@exact]\nu = \"x\"\n", "[exact] has no v"},
+      {two + both + "[exact]\n@w = \"x\"\n", "unknown field 'w' in [exact]"},
+      {two + both + "[@grid]\nn = 50\n", "left to the solver"},
+      {two + both + "[solver]\nmethod = @\"gp-hm\"\n", "is for a single equation"},
+      {two + both + "[solver]\nguess = @\"x\"\n", "a table with the fields' formulas"},
+      {two + both + "[solver]\nguess = { @w = \"x\" }\n", "unknown field 'w' in guess"},
+      {two + both + "[output]\nfields = [@\"error\"]\n", "needs [exact]"},
+      {two + both + "[output]\nfields = [@\"w\"]\n", "unknown field 'w'"},
+      {two + both + "[forcing]\n@f = \"x\"\n", "does not occur"},
+      {domain + "[equation]\nu = \"u_xx - v - f\"\nv = \"v_xx - f\"\n" + both +
+           "[exact]\nu = \"x\"\nv = \"x\"\n[forcing]\nf = @\"auto\"\n",
+       "occurs in several equations"},
+      {domain + "[equation]\nu = \"u_xx - v - f\"\nv = \"v_xx\"\n" + both +
+           "[forcing]\nf = @\"auto\"\n",
+       "which needs [exact]"},
+      {domain + "[equation]\nu = \"u_xx - v - f\"\nv = \"v_xx\"\n" + both +
+           "[forcing]\nf = @\"f.npy\"\n",
+       "from an array is not solved yet"},
+  });
 }
 
 TEST_CASE("every shipped input is read", "[pde_file]") {

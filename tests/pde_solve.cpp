@@ -44,6 +44,25 @@ f = "auto"
 points = [40, 25]
 )toml";
 
+constexpr const char* coupled = R"toml([domain]
+x = [0, 1]
+[equation]
+p = "p_xx + q - f"
+q = "q_xx - p - g"
+[exact]
+p = "sin(30*x) + x^2"
+q = "cos(20*x)"
+[forcing]
+f = "auto"
+g = "auto"
+[bc]
+"x-,x+" = { type = "dirichlet", g = "exact" }
+[output]
+points = 101
+fields = ["p", "q_x", "error", "residual"]
+formats = ["csv"]
+)toml";
+
 std::string put(const Folder& folder, const std::string& name, const std::string& text) {
   const fs::path path = folder.path / name;
   std::ofstream(path) << text;
@@ -100,6 +119,57 @@ TEST_CASE("solve writes fields whose measured error is the reported one", "[pde_
   CHECK(report["result"]["residual_on_grid"]["l2"].get<double>() ==
         Approx(static_cast<double>(std::sqrt(residual / 101))).epsilon(1e-12));
   CHECK(report["report"]["status"] == "converged");
+}
+
+TEST_CASE("solve writes the fields of a system", "[pde_solve]") {
+  const Folder folder;
+  const Run result =
+      run(folder, "pde solve " + put(folder, "coupled.toml", coupled) + to(folder, "c"));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(result.err.empty());
+  CHECK(names_in(folder.path / "c") ==
+        std::vector<std::string>{"coupled.csv", "error_p.npy", "error_q.npy", "p.npy",
+                                 "picture.svg", "q.npy", "q_x.npy", "report.json", "residual_p.npy",
+                                 "residual_q.npy", "x.npy"});
+  const auto x = halfulp::read_npy<double>(folder.path / "c/x.npy");
+  const auto p = halfulp::read_npy<double>(folder.path / "c/p.npy");
+  const auto q = halfulp::read_npy<double>(folder.path / "c/q.npy");
+  const auto qx = halfulp::read_npy<double>(folder.path / "c/q_x.npy");
+  long double error[2] = {0, 0}, size[2] = {0, 0}, slope = 0;
+  for (std::size_t i = 0; i < 101; ++i) {
+    const long double t = x.values[i];
+    const long double exact[2] = {std::sin(30 * t) + t * t, std::cos(20 * t)};
+    const long double found[2] = {p.values[i], q.values[i]};
+    for (int k = 0; k < 2; ++k) {
+      error[k] += (found[k] - exact[k]) * (found[k] - exact[k]);
+      size[k] += exact[k] * exact[k];
+    }
+    slope = std::max(slope, std::fabs(qx.values[i] + 20 * std::sin(20 * t)));
+  }
+  CHECK(slope < 1e-12);
+  const json report = json::parse(content(folder.path / "c/report.json"));
+  const json& fields = report["result"]["fields"];
+  REQUIRE(fields.size() == 2);
+  for (int k = 0; k < 2; ++k) {
+    const double reported = fields[k]["error"]["relative_l2"];
+    CHECK(reported < 1e-15);
+    CHECK(reported <= fields[k]["error_estimate"].get<double>());
+    CHECK(reported <= report["result"]["error"]["relative_l2"].get<double>());
+    CHECK(std::fabs(reported - static_cast<double>(std::sqrt(error[k] / size[k]))) <
+          1e-2 * reported + 1e-18);
+    CHECK(fields[k]["residual_on_grid"]["relative_l2"].get<double>() < 1e-12);
+  }
+  CHECK(fields[1]["name"] == "q");
+  CHECK(report["result"]["problem"]["fields"][0]["equation"] == "p_xx + q - f");
+  // A resonance is told, and what was found is written all the same.
+  std::string resonant = coupled;
+  resonant.replace(resonant.find("p_xx + q"), 8, "p_xx + pi^2*p");
+  const Run singular =
+      run(folder, "pde solve " + put(folder, "resonant.toml", resonant) + to(folder, "r"));
+  CHECK(singular.code == 3);
+  CHECK(singular.err.find("singular") != std::string::npos);
+  CHECK(fs::exists(folder.path / "r/q.npy"));
 }
 
 TEST_CASE("another solution than the exact one is not passed off as it", "[pde_solve]") {

@@ -10,15 +10,16 @@
 
 #include "halfulp/gp_hm.hpp"
 #include "halfulp/gp_pde.hpp"
+#include "halfulp/pde_system.hpp"
 
 /// A PDE as a file: TOML text in, a checked Problem with its options out.
 ///
 ///     const auto file = halfulp::gp_pde::read_pde_file("poisson.toml");
 ///     const auto solution = halfulp::gp_pde::solve(file.problem, file.options);
 ///
-/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (systems,
-/// several conditions on a side, observations) is refused by name; unknown keys, wrong types and
-/// set-ups that cannot be well posed are errors with file, line and column.
+/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (several
+/// conditions on a side, observations) is refused by name; unknown keys, wrong types and set-ups
+/// that cannot be well posed are errors with file, line and column.
 namespace halfulp::gp_pde {
 
 enum class FieldKind { derivative, residual, error, forcing };
@@ -28,6 +29,7 @@ struct OutputField {
   std::string name;
   FieldKind kind = FieldKind::derivative;
   std::vector<int> orders;  ///< FieldKind::derivative: derivatives along each axis, all 0 for u
+  std::size_t field = 0;    ///< of a system: which of its fields
 };
 
 struct OutputOptions {
@@ -40,6 +42,8 @@ struct OutputOptions {
 struct PdeFile {
   std::string file;  ///< its name, as messages show it
   Problem problem;   ///< problem.name: the file's name without folder and .toml
+  /// Several fields: for solve(*system, options). `problem` then has name and axes alone.
+  std::optional<SystemProblem> system;
   Options options;
   /// [solver] method = "gp-hm": for solve_gp_hm. Of `options` then only threads and memory_limit
   /// count, and the equation need not be linear.

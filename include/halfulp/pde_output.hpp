@@ -62,6 +62,15 @@ struct Field {
   std::vector<double> values;
 };
 
+/// One field of a system, measured.
+struct OutputPart {
+  std::string name;
+  double solver_residual = 0, boundary_residual = 0, error_estimate = 0;  ///< the solver's
+  std::optional<Norms> error;
+  Norms residual;  ///< of its equation
+  std::vector<double> values, error_values, residual_values;
+};
+
 /// The solution on the output grid, and what it was measured to be.
 struct Output {
   std::vector<std::vector<double>> axes;  ///< uniform, ends included; the doubles that are written
@@ -78,6 +87,9 @@ struct Output {
   Norms residual;
   std::vector<std::vector<double>> residual_axes;
   std::vector<double> residual_values;
+
+  /// Of a system: its fields; `error` and `residual` are then those of the worst.
+  std::vector<OutputPart> parts;
 };
 
 /// Refuses what cannot be written, before any work: formats that this build lacks, fields that need
@@ -87,6 +99,8 @@ void check_output(const PdeFile& file);
 
 /// @throws as check_output; whatever `sample` throws
 [[nodiscard]] Output evaluate(const PdeFile& file, const Sampler& sample);
+/// The same of a system, file.system.
+[[nodiscard]] Output evaluate(const PdeFile& file, const SystemSolution& solution);
 
 /// How a solve was run, for the report.
 struct Run {
@@ -143,6 +157,10 @@ class OutputFolder {
 /// @return the text of report.json
 std::string write_output(OutputFolder& folder, const PdeFile& file, const Solution& solution,
                          const Output& output, const Sampler& sample, const Run& run);
+
+/// The same of a system; the picture has a page for each field.
+std::string write_output(OutputFolder& folder, const PdeFile& file, const SystemSolution& solution,
+                         const Output& output, const Run& run);
 
 /// VTK XML ImageData, base64 in an appended block, fields as point data, x running fastest.
 /// @param axes    one to three, uniform
