@@ -528,8 +528,11 @@ struct Solver::Impl {
                           : Status::converged;
     if (!data_resolved())
       s.warnings.push_back(
-          "the forcing or boundary data are not resolved by their sampling: a jump, a kink, or "
-          "samples that are noisy or too coarse for their highest frequency");
+          rhs.sampled
+              ? "the forcing is not resolved by its samples: they are noisy (noise = \"learn\" "
+                "takes them so), or too coarse for their highest frequency, or have a jump or kink"
+              : "the forcing or boundary data are not resolved by their sampling: a jump or a "
+                "kink");
     if (!field.converged)
       s.warnings.push_back("Newton's method did not converge: start it nearer, by a guess");
     if (field.singular)

@@ -15,6 +15,7 @@
 #include "detail/pde_problem.hpp"
 #include "detail/pde_system.hpp"
 #include "halfulp/checkpoint.hpp"
+#include "halfulp/csv.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/file.hpp"
 #include "halfulp/npy.hpp"
@@ -398,9 +399,11 @@ class Reader {
     read_grid();
     read_equation();
     read_sides();
+    read_observations();
     read_kernel();
     read_output();
     check_well_posed();
+    check_noisy();
     check_finite();
     check_exact();
     check_gp_hm();
@@ -716,10 +719,9 @@ class Reader {
   }
 
   void read_sections() const {
-    static const Names known{"domain", "params", "equation", "exact",  "forcing",
-                             "bc",     "kernel", "grid",     "solver", "output"};
+    static const Names known{"domain", "params", "equation", "exact",  "forcing",     "bc",
+                             "kernel", "grid",   "solver",   "output", "observations"};
     static const std::map<std::string, std::string> not_yet{
-        {"observations", "observations are not solved yet"},
         {"coefficients",
          "coefficients from arrays are not solved yet; formulas go into [equation] or [params]"},
         {"initial",
@@ -1048,7 +1050,15 @@ class Reader {
     Expression formula;
   };
 
-  ForcingKind forcing_kind(const toml::node& node) const {
+  /// What a forcing is: a table { expr = ..., noise = ... } is its expr.
+  static const toml::node& forcing_value(const toml::node& node) {
+    const auto* table = node.as_table();
+    const auto* formula = table ? table->get("expr") : nullptr;
+    return formula ? *formula : node;
+  }
+
+  ForcingKind forcing_kind(const toml::node& given) const {
+    const toml::node& node = forcing_value(given);
     if (node.is_table()) return ForcingKind::array;
     if (const auto* text = node.as_string()) {
       if (text->get() == "auto") return ForcingKind::automatic;
@@ -1189,8 +1199,15 @@ class Reader {
       if (!used.contains(entry.name))
         fail(entry.position, "forcing '" + entry.name + "' does not occur in the equation");
       Forcing forcing{entry, forcing_kind(*entry.node), {}};
+      if (const auto* table = entry.node->as_table(); table && table->contains("expr")) {
+        check_keys(*table, "forcing " + entry.name, {"expr", "noise"});
+        if (forcing.kind == ForcingKind::array)
+          fail(table->get("expr")->source().begin,
+               "forcing " + entry.name + ": an array is given as file, not as expr");
+      }
       if (forcing.kind == ForcingKind::formula)
-        forcing.formula = expression_of(*entry.node, "forcing " + entry.name, axis_names_);
+        forcing.formula =
+            expression_of(forcing_value(*entry.node), "forcing " + entry.name, axis_names_);
       list.push_back(std::move(forcing));
     }
     const Forcing* kept = nullptr;
@@ -1205,6 +1222,19 @@ class Reader {
              "a forcing \"auto\" beside a forcing from an array is not solved yet");
       kept = &forcing;
     }
+    const Forcing* noisy = nullptr;
+    for (const Forcing& forcing : list) {
+      const auto* table = forcing.entry.node->as_table();
+      if (!table || !table->contains("noise")) continue;
+      if (noisy)
+        fail(table->get("noise")->source().begin, "a second forcing with noise is not solved yet");
+      noisy = &forcing;
+    }
+    if (noisy && kept && kept != noisy)
+      fail(noisy->entry.node->as_table()->get("noise")->source().begin,
+           "forcing '" + noisy->entry.name + "' has noise beside '" + kept->entry.name +
+               "', which is an array or \"auto\"; this is not solved yet");
+    if (noisy) kept = noisy;
     const auto factor = [&](const Forcing& forcing) -> std::optional<double> {
       const Expression slope = problem.equation.derivative(forcing.entry.name);
       if (!slope.is_constant() || !detail::is_affine(problem.equation, {forcing.entry.name}))
@@ -1230,8 +1260,16 @@ class Reader {
                  ? "forcing '" + kept->entry.name +
                        "' is an array: it must be a term of the equation times a constant "
                        "(coefficients from arrays are not solved yet)"
+             : kept->kind == ForcingKind::automatic
+                 ? "forcing '" + kept->entry.name +
+                       "' is \"auto\": it must be a term of the equation times a constant"
                  : "forcing '" + kept->entry.name +
-                       "' is \"auto\": it must be a term of the equation times a constant");
+                       "' has noise: it must be a term of the equation times a constant");
+    }
+    if (noisy) {
+      const toml::node& node = *noisy->entry.node->as_table()->get("noise");
+      result_.measurements.emplace().forcing = noise_of(node, "noise of " + noisy->entry.name);
+      noise_position_ = node.source().begin;
     }
     problem.forcing = Expression(0.0);
     if (!kept) {
@@ -1276,6 +1314,16 @@ class Reader {
     return equation.substitute(by);
   }
 
+  /// A standard deviation, or "learn".
+  Noise noise_of(const toml::node& node, const std::string& what) const {
+    if (node.as_string() && node.as_string()->get() == "learn") return {0, true};
+    const double level = constant_of(node, what).hi;
+    if (!(level > 0))
+      fail(node.source().begin, what + " = " + number_text(level) +
+                                    ", must be > 0 or \"learn\" (without errors, leave it out)");
+    return {level, false};
+  }
+
   NpyArray read_array(const toml::node& node, std::string_view what) {
     const std::string_view name = string_of(node, what, "the name of an .npy file");
     try {
@@ -1305,7 +1353,7 @@ class Reader {
     const toml::table* table = file->as_table();
     Position position = file->source().begin;
     if (table) {
-      Names known{"file"};
+      Names known{"file", "noise"};
       known.insert(known.end(), axis_names_.begin(), axis_names_.end());
       check_keys(*table, what, known);
       file = table->get("file");
@@ -1531,6 +1579,8 @@ class Reader {
     read_solver();
     if (result_.gp_hm) fail(method_position_, "method 'gp-hm' is for a single equation");
     if (section("grid")) fail(section_position("grid"), "[grid] of a system is left to the solver");
+    if (section("observations"))
+      fail(section_position("observations"), "observations of a system are not solved yet");
     read_system_equations();
     read_system_sides();
     read_kernel();
@@ -1616,12 +1666,14 @@ class Reader {
       if (where.empty())
         fail(entry.position, "forcing '" + entry.name + "' does not occur in the equations");
       const Position position = entry.node->source().begin;
+      if (const auto* table = entry.node->as_table(); table && table->contains("noise"))
+        fail(position, "a noisy forcing of a system is not solved yet");
       switch (forcing_kind(*entry.node)) {
         case ForcingKind::array:
           fail(position, "a forcing of a system from an array is not solved yet");
         case ForcingKind::formula:
           problem.forcing[entry.name] =
-              expression_of(*entry.node, "forcing " + entry.name, axis_names_);
+              expression_of(forcing_value(*entry.node), "forcing " + entry.name, axis_names_);
           break;
         case ForcingKind::automatic:
           if (!problem.fields[0].exact)
@@ -1829,6 +1881,169 @@ class Reader {
     }
   }
 
+  // -- observations --
+
+  void read_observations() {
+    const auto* table = section("observations");
+    if (!table) return;
+    const auto list = entries(*table);
+    if (list.empty()) fail(section_position("observations"), "[observations] has no u");
+    for (const Entry& entry : list)
+      if (entry.name != "u")
+        fail(entry.position, "unknown key " + quote(entry.name) +
+                                 " in [observations]: u is what can be observed (derivatives and "
+                                 "other fields are not solved yet)");
+    const toml::node& node = *list[0].node;
+    const auto* u = node.as_table();
+    if (!u)
+      fail_type(
+          node, "observations u",
+          "a table { file = ..., noise = ... } or { points = ..., values = ..., noise = ... }");
+    check_keys(*u, "observations u", {"file", "points", "values", "noise"});
+    Observations o;
+    o.points.resize(axis_names_.size());
+    const auto* file = u->get("file");
+    if (file && (u->contains("points") || u->contains("values")))
+      fail(file->source().begin, "observations u has a file and points or values: give one");
+    Position position = node.source().begin;
+    if (file) {
+      position = file->source().begin;
+      read_observed_file(*file, o);
+    } else {
+      for (const char* key : {"points", "values"})
+        if (!u->contains(key))
+          fail(list[0].position, "observations u has no " + std::string(key) + " and no file");
+      position = u->get("values")->source().begin;
+      read_observed_inline(*u->get("points"), *u->get("values"), o);
+    }
+    if (o.values.empty()) fail(position, "observations u has no data, must have one at least");
+    for (std::size_t i = 0; i < o.values.size(); ++i) {
+      const std::string which = " of observation " + std::to_string(i + 1);
+      for (std::size_t k = 0; k < axis_names_.size(); ++k) {
+        const Axis& axis = result_.problem.axes[k];
+        const double x = o.points[k][i],
+                     slack = 4 * std::numeric_limits<double>::epsilon() *
+                             (std::abs(axis.lower.hi) + std::abs(axis.upper.hi));
+        if (!(x >= axis.lower.hi - slack && x <= axis.upper.hi + slack))
+          fail(position, axis.name + which + " = " + number_text(x) + ", must lie in the domain");
+      }
+      if (!std::isfinite(o.values[i]))
+        fail(position, "u" + which + " = " + number_text(o.values[i]) + ", must be finite");
+      if (!o.deviations.empty() && !(o.deviations[i] > 0 && std::isfinite(o.deviations[i])))
+        fail(position, "sigma" + which + " = " + number_text(o.deviations[i]) + ", must be > 0");
+    }
+    const auto* noise = u->get("noise");
+    if (noise && !o.deviations.empty())
+      fail(noise->source().begin, "observations u has noise and a column sigma: give one");
+    if (!noise && o.deviations.empty())
+      fail(list[0].position,
+           "observations u has no noise, and no column sigma: give their standard deviation, or "
+           "noise = \"learn\"");
+    if (noise) o.noise = noise_of(*noise, "noise of observations u");
+    if (noise && o.noise.learn && o.values.size() < 4)
+      fail(noise->source().begin, "noise = \"learn\" needs 4 observations at least, found " +
+                                      std::to_string(o.values.size()));
+    if (!result_.measurements) result_.measurements.emplace();
+    result_.measurements->observations = std::move(o);
+    noise_position_ = list[0].position;
+  }
+
+  /// Columns x, y, ..., u and perhaps sigma of a CSV file, or of an array in this order.
+  void read_observed_file(const toml::node& node, Observations& o) {
+    const std::string_view name = string_of(node, "file", "the name of a .csv or .npy file");
+    Names columns = axis_names_;
+    columns.emplace_back("u");
+    if (name.ends_with(".npy")) {
+      const NpyArray array = read_array(node, "observations u");
+      const auto wanted = static_cast<std::ptrdiff_t>(columns.size());
+      if (array.shape.size() != 2 || (array.shape[1] != wanted && array.shape[1] != wanted + 1))
+        fail(node.source().begin, "observations u has shape " + shape_text(array.shape) +
+                                      ", must be (n, " + std::to_string(wanted) +
+                                      ") with columns " + joined(columns) +
+                                      ", or one more for sigma");
+      for (std::ptrdiff_t i = 0; i < array.shape[0]; ++i) {
+        const double* row = array.values.data() + i * array.shape[1];
+        for (std::size_t k = 0; k < axis_names_.size(); ++k) o.points[k].push_back(row[k]);
+        o.values.push_back(row[wanted - 1]);
+        if (array.shape[1] > wanted) o.deviations.push_back(row[wanted]);
+      }
+      return;
+    }
+    Table table;
+    try {
+      if (name.find('\0') != std::string_view::npos) throw IoError(name, "not a file name");
+      table = read_csv(base_ / std::filesystem::path(name));
+      result_.digest = content_digest(result_.digest + csv_text(table));
+    } catch (const Error& error) {
+      fail(node.source().begin, error.what());
+    }
+    Names known = columns;
+    known.emplace_back("sigma");
+    for (const auto& column : table.names)
+      if (!contains(known, column))
+        fail(node.source().begin, "unknown column " + quote(column) + " in " + quote(name) +
+                                      " (known: " + joined(known) + ")");
+    for (const auto& column : columns)
+      if (!contains(table.names, column))
+        fail(node.source().begin, quote(name) + " has no column " + column);
+    for (std::size_t k = 0; k < axis_names_.size(); ++k) o.points[k] = table.column(axis_names_[k]);
+    o.values = table.column("u");
+    if (contains(table.names, "sigma")) o.deviations = table.column("sigma");
+  }
+
+  /// points = [0.1, 0.5] or [[0.1, 0.2], [0.5, 0.5]], values = [...]
+  void read_observed_inline(const toml::node& points, const toml::node& values,
+                            Observations& o) const {
+    const auto* at = points.as_array();
+    if (!at) fail_type(points, "points", "an array");
+    const auto* list = values.as_array();
+    if (!list) fail_type(values, "values", "an array of numbers");
+    if (at->size() != list->size())
+      fail(values.source().begin, "values has " + std::to_string(list->size()) +
+                                      " entries, must have one for each of the " +
+                                      std::to_string(at->size()) + " points");
+    for (const auto& point : *at) {
+      const auto* coordinates = point.as_array();
+      if (!coordinates && axis_names_.size() == 1) {
+        o.points[0].push_back(constant_of(point, "a point").hi);
+        continue;
+      }
+      if (!coordinates || coordinates->size() != axis_names_.size())
+        fail(point.source().begin, "a point must be [" + joined(axis_names_) + "]");
+      for (std::size_t k = 0; k < axis_names_.size(); ++k)
+        o.points[k].push_back(constant_of(*coordinates->get(k), "a coordinate").hi);
+    }
+    for (const auto& value : *list) o.values.push_back(constant_of(value, "a value").hi);
+  }
+
+  [[nodiscard]] bool observed() const {
+    return result_.measurements && result_.measurements->observations.has_value();
+  }
+
+  /// What is solved with noise, and the options of its solver.
+  void check_noisy() {
+    if (!result_.measurements) return;
+    const std::string rest = " with noisy data is not solved yet";
+    if (result_.gp_hm) fail(method_position_, "method 'gp-hm'" + rest);
+    if (axis_names_.size() > 2) fail(noise_position_, "three dimensions" + rest);
+    if (!equation_.linear) fail(equation_position_, "a nonlinear equation" + rest);
+    for (const auto& orders : equation_.orders) {
+      int total = 0;
+      for (const int order : orders) total += order;
+      if (total > 2)
+        fail(equation_position_, "a derivative of order " + std::to_string(total) + rest);
+    }
+    InferenceOptions& inference = result_.inference;
+    const Options& options = result_.options;
+    if (options.slabs != 1) fail(section_position("solver"), "slabs in time" + rest);
+    inference.kernel = options.kernel;
+    inference.bands = options.bands;
+    inference.nodes_per_axis = options.nodes_per_axis;
+    inference.nodes = options.nodes;
+    inference.threads = options.threads;
+    inference.memory_limit = options.memory_limit;
+  }
+
   // -- kernel and output --
 
   /// @param  length  the longest interval that they are for
@@ -1886,9 +2101,12 @@ class Reader {
                        std::string(kind_text(result_.problem.sides[i][end].kind)));
     }
     if (const auto* node = table->get("refine")) {
-      if (node->as_string() && node->as_string()->get() == "marginal-likelihood")
-        fail(node->source().begin, "refine 'marginal-likelihood' is not solved yet; use \"none\"");
-      (void)word_of(*node, "refine", {"none"});
+      const bool learn = word_of(*node, "refine", {"none", "marginal-likelihood"}) == 1;
+      if (learn && !result_.measurements)
+        fail(node->source().begin,
+             "refine 'marginal-likelihood' is for noisy data ([observations], or a forcing with "
+             "noise); for exact data it is not solved yet; use \"none\"");
+      result_.inference.refine = learn;
     }
     if (const auto* node = table->get("width"))
       fail(node->source().begin,
@@ -1923,7 +2141,7 @@ class Reader {
     output.fields = {solution};
     if (system()) output.fields = system_fields();
     const auto* table = section("output");
-    if (table) check_keys(*table, "[output]", {"points", "fields", "formats"});
+    if (table) check_keys(*table, "[output]", {"points", "fields", "formats", "samples", "seed"});
     Position points_position = section_position("output");
     if (const auto* node = table ? table->get("points") : nullptr) {
       output.points = sizes_of(*node, "points", 2);
@@ -1945,8 +2163,12 @@ class Reader {
       for (std::size_t i = 0; i < field_names_.size(); ++i)
         if (result_.system->fields[i].exact)
           output.fields.push_back({"error_" + field_names_[i], FieldKind::error, {}, i});
-    } else if (problem.exact && axis_names_.size() < 3) {
-      output.fields.push_back({"error", FieldKind::error, {}});
+    } else {
+      if (result_.measurements)
+        output.fields.push_back(
+            {"std", FieldKind::deviation, std::vector<int>(axis_names_.size(), 0)});
+      if (problem.exact && axis_names_.size() < 3)
+        output.fields.push_back({"error", FieldKind::error, {}});
     }
     if (const auto* node = table ? table->get("formats") : nullptr) {
       const auto* array = node->as_array();
@@ -1957,9 +2179,21 @@ class Reader {
         if (!contains(output.formats, format)) output.formats.push_back(format);
       }
     }
+    for (const char* key : {"samples", "seed"})
+      if (const auto* node = table ? table->get(key) : nullptr) {
+        if (!result_.measurements)
+          fail(node->source().begin, std::string(key) +
+                                         " needs noisy data: [observations], or a forcing with "
+                                         "noise");
+        if (*key == 's' && key[1] == 'a')
+          output.samples = integer_of(*node, key, 1, 100000);
+        else
+          output.seed = static_cast<std::uint64_t>(integer_of(*node, key, 0, 1000000000000000));
+      }
     double points = 1;
     for (const std::ptrdiff_t n : output.points) points *= static_cast<double>(n);
-    require_memory(points_position, 8 * points * static_cast<double>(output.fields.size()),
+    require_memory(points_position,
+                   8 * points * static_cast<double>(std::ssize(output.fields) + output.samples),
                    "[output] points");
     for (const char* key : {"points", "fields", "formats"}) {
       const auto* node = table ? table->get(key) : nullptr;
@@ -1971,7 +2205,20 @@ class Reader {
     const Problem& problem = result_.problem;
     const std::string name(string_of(node, "a field", "a name"));
     const Position position = node.source().begin;
-    if (name == "std") fail(position, "field 'std' (posterior deviation) is not solved yet");
+    if (name == "std" || name.starts_with("std_")) {
+      if (!result_.measurements)
+        fail(position, "field " + quote(name) +
+                           " (posterior deviation) needs noisy data: [observations], or a forcing "
+                           "with noise");
+      const auto orders = detail::derivative_orders(problem.axes, name, "std");
+      int total = 0;
+      if (orders)
+        for (const int order : *orders) total += order;
+      if (!orders || total > 2)
+        fail(position, "unknown field " + quote(name) +
+                           ": std, or std_ with the axes of a derivative to second order");
+      return {detail::derivative_name(problem.axes, *orders, "std"), FieldKind::deviation, *orders};
+    }
     if (name == "residual") return {name, FieldKind::residual, {}};
     if (name == "error") {
       if (!problem.exact) fail(position, "field 'error' needs [exact] u");
@@ -2044,7 +2291,7 @@ class Reader {
                      ", so the sides of that dimension can have no condition");
           break;
         case 1:
-          if (given == 0)
+          if (given == 0 && !observed())
             fail(bc, "sides " + axis.name + "- and " + axis.name + "+ have no condition: u_" +
                          axis.name + " needs one on one of the two");
           if (given == 2)
@@ -2064,7 +2311,7 @@ class Reader {
           break;
         default:
           for (std::size_t end = 0; end < 2; ++end)
-            if (problem.sides[i][end].kind == SideKind::none)
+            if (problem.sides[i][end].kind == SideKind::none && !observed())
               fail(side_positions_[i][end].line != 0 ? side_positions_[i][end] : bc,
                    "side " + side_name(axis, end) +
                        " has no condition: the equation is of second "
@@ -2079,7 +2326,7 @@ class Reader {
   /// Says so where constants solve the homogeneous problem.
   void check_unique() {
     const Problem& problem = result_.problem;
-    if (contains(equation_.names, "u")) return;
+    if (contains(equation_.names, "u") || observed()) return;
     for (const auto& sides : problem.sides)
       for (const Side& side : sides)
         if (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a != 0) return;
@@ -2093,7 +2340,9 @@ class Reader {
     const Problem& problem = result_.problem;
     int first_order = 0;
     for (std::size_t i = 0; i < 2; ++i) first_order += axis_order(i) == 1;
-    const auto given = [&](std::size_t i) {  // -1 lower, +1 upper, 0 periodic
+    const auto given = [&](std::size_t i) {  // -1 lower, +1 upper, 0 periodic or neither
+      if (problem.sides[i][0].kind == SideKind::none && problem.sides[i][1].kind == SideKind::none)
+        return 0;
       if (problem.sides[i][0].kind == SideKind::periodic) return 0;
       return problem.sides[i][0].kind != SideKind::none ? -1 : 1;
     };
@@ -2324,6 +2573,7 @@ class Reader {
   std::vector<std::array<Position, 2>> side_positions_;
   std::vector<std::pair<std::size_t, std::size_t>> sides_to_compare_;  ///< g is not "exact"
   Position exact_position_, equation_position_, forcing_position_, method_position_;
+  Position noise_position_;
   bool nodes_given_ = false;
   std::map<std::string, Position, std::less<>> output_positions_;
 };
@@ -2421,6 +2671,20 @@ void describe_equation(std::ostream& out, const Label& label, const Formula& for
             << "*du/dn = " << formula(side.g);
       out << '\n';
     }
+  if (file.measurements) {
+    const auto noise = [](const Noise& n) {
+      return n.learn ? std::string("learnt") : number_text(n.level);
+    };
+    label("noise");
+    const auto& o = file.measurements->observations;
+    if (file.measurements->forcing)
+      out << problem.forcing_symbol << ": " << noise(*file.measurements->forcing)
+          << (o ? "; " : "");
+    if (o)
+      out << o->values.size() << (o->values.size() == 1 ? " observation" : " observations")
+          << " of u: " << (o->deviations.empty() ? noise(o->noise) : "of each its own");
+    out << '\n';
+  }
   if (problem.exact) {
     label("exact");
     out << "u = " << formula(*problem.exact) << "  (for the error only)\n";
@@ -2495,7 +2759,10 @@ std::string describe(const PdeFile& file) {
     describe_gp_hm(out, label, *file.gp_hm, problem.axes.size());
   } else {
     label("kernel");
-    out << kernel_text(options.kernel) << ", bands ";
+    out << kernel_text(options.kernel) << ", "
+        << (file.measurements
+                ? file.inference.refine ? "learnt from bands " : "variances learnt, bands "
+                : "bands ");
     if (options.bands.empty()) out << "inferred";
     for (std::size_t i = 0; i < options.bands.size(); ++i) {
       out << (i ? "; " : "") << axis_names[i] << ':';
@@ -2509,19 +2776,24 @@ std::string describe(const PdeFile& file) {
       out << (i ? " x " : "") << options.nodes_per_axis[i];
     out << ", " << nodes_text(options.nodes) << " nodes\n";
     label("solver");
-    out << method_text(options.method) << ", set-up in "
-        << (options.setup_precision == Precision::dd ? "double-double" : "double")
-        << (file.problem.axes.size() == 3 || options.precision == Precision::double_
-                ? ", solves in double"
-                : "")
-        << ", tolerance " << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen")
-        << ", at most " << options.max_modes << " modes a dimension and "
-        << memory_text(static_cast<double>(options.memory_limit)) << " of memory";
-    if (options.slabs != 1)
-      out << ", time in "
-          << (options.slabs == 0 ? "as many slabs as it takes"
-                                 : std::to_string(options.slabs) + " slabs");
-    out << '\n';
+    if (file.measurements) {
+      out << "posterior of noisy data, at most " << file.inference.max_features << " features and "
+          << memory_text(static_cast<double>(options.memory_limit)) << " of memory\n";
+    } else {
+      out << method_text(options.method) << ", set-up in "
+          << (options.setup_precision == Precision::dd ? "double-double" : "double")
+          << (file.problem.axes.size() == 3 || options.precision == Precision::double_
+                  ? ", solves in double"
+                  : "")
+          << ", tolerance " << (options.tolerance > 0 ? number_text(options.tolerance) : "chosen")
+          << ", at most " << options.max_modes << " modes a dimension and "
+          << memory_text(static_cast<double>(options.memory_limit)) << " of memory";
+      if (options.slabs != 1)
+        out << ", time in "
+            << (options.slabs == 0 ? "as many slabs as it takes"
+                                   : std::to_string(options.slabs) + " slabs");
+      out << '\n';
+    }
   }
   label("output");
   for (std::size_t i = 0; i < file.output.points.size(); ++i)
@@ -2529,6 +2801,7 @@ std::string describe(const PdeFile& file) {
   out << " points:";
   for (std::size_t i = 0; i < file.output.fields.size(); ++i)
     out << (i ? ", " : " ") << file.output.fields[i].name;
+  if (file.output.samples > 0) out << "; " << file.output.samples << " samples";
   out << "; formats " << joined(file.output.formats) << '\n';
   return out.str();
 }

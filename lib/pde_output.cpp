@@ -402,6 +402,32 @@ Json gp_hm_json(const HmSolution& solution) {
   return json;
 }
 
+Json posterior_json(const Posterior& posterior) {
+  Json json = {{"log_evidence", number(posterior.log_evidence)},
+               {"features", posterior.features},
+               {"evaluations", posterior.report.iterations}};
+  json["data"] = Json::array();
+  for (const DataSummary& d : posterior.data)
+    json["data"].push_back({{"name", d.name},
+                            {"count", d.count},
+                            {"noise", number(d.noise)},
+                            {"learnt", d.learnt},
+                            {"freedom", number(d.freedom)},
+                            {"chi2", number(d.chi2)}});
+  double variance = 0;
+  for (const Component& c : posterior.prior) variance += c.variance;
+  json["amplitude"] = number(std::sqrt(variance));
+  json["components"] = Json::array();
+  for (const Component& c : posterior.prior) {
+    Json centre = Json::array(), width = Json::array();
+    for (const double v : c.centre) centre.push_back(number(v));
+    for (const double v : c.width) width.push_back(number(v));
+    json["components"].push_back(
+        {{"variance", number(c.variance)}, {"centre", centre}, {"width", width}});
+  }
+  return json;
+}
+
 std::ptrdiff_t unknowns_of(const Solution& solution) {
   std::ptrdiff_t unknowns = 1;
   for (const AxisInfo& axis : solution.axes) unknowns *= axis.modes;
@@ -541,6 +567,8 @@ void check_output(const PdeFile& file) {
         "check_output", "fields", name,
         "left out: the forcing is known on the points of its array only, and those are "
         "not the output points");
+    detail::require(field.kind != FieldKind::deviation || file.measurements.has_value(),
+                    "check_output", "fields", name, "left out: no data are noisy");
     detail::require(
         field.kind != FieldKind::derivative || field.orders.size() == problem.axes.size(),
         "check_output", "fields", name, "a derivative along the axes of the domain");
@@ -550,13 +578,16 @@ void check_output(const PdeFile& file) {
 namespace {
 
 /// evaluate() for many points: the error a few rows at a time, the residual on some of the points.
-Output evaluate_many(const PdeFile& file, const Sampler& sample, Output output) {
+Output evaluate_many(const PdeFile& file, const Sampler& sample, const Sampler& deviation,
+                     Output output) {
   const Problem& problem = file.problem;
   const std::vector<int> zero(output.axes.size(), 0);
   for (const OutputField& field : file.output.fields) {
     Field out{field.name, {}};
     if (field.kind == FieldKind::derivative) {
       out.values = sample(output.axes, field.orders);
+    } else if (field.kind == FieldKind::deviation) {
+      out.values = deviation(output.axes, field.orders);
     } else if (field.kind == FieldKind::forcing) {
       std::vector<dd> forcing(size_of(output.axes));
       Program<dd>(std::get<Expression>(problem.forcing), names_of(problem))
@@ -585,7 +616,7 @@ Output evaluate_many(const PdeFile& file, const Sampler& sample, Output output) 
 
 }  // namespace
 
-Output evaluate(const PdeFile& file, const Sampler& sample) {
+Output evaluate(const PdeFile& file, const Sampler& sample, const Sampler& deviation) {
   check_output(file);
   const Problem& problem = file.problem;
   Output output;
@@ -595,7 +626,7 @@ Output evaluate(const PdeFile& file, const Sampler& sample) {
       std::any_of(file.output.fields.begin(), file.output.fields.end(),
                   [](const OutputField& f) { return f.kind == FieldKind::residual; });
   if (size > many_points && !whole_residual && !samples_of(problem))
-    return evaluate_many(file, sample, std::move(output));
+    return evaluate_many(file, sample, deviation, std::move(output));
   Derivatives derivatives(sample, output.axes);
   const std::vector<double> u = derivatives(std::vector<int>(output.axes.size(), 0));
 
@@ -625,6 +656,8 @@ Output evaluate(const PdeFile& file, const Sampler& sample) {
     Field out{field.name, {}};
     if (field.kind == FieldKind::derivative) {
       out.values = derivatives(field.orders);
+    } else if (field.kind == FieldKind::deviation) {
+      out.values = deviation(output.axes, field.orders);
     } else if (field.kind == FieldKind::error) {
       out.values = output.error_values;
     } else if (field.kind == FieldKind::residual) {
@@ -640,6 +673,21 @@ Output evaluate(const PdeFile& file, const Sampler& sample) {
     output.fields.push_back(std::move(out));
   }
   return output;
+}
+
+Solution summary_of(const Posterior& posterior) {
+  Solution s;
+  s.report = posterior.report;
+  s.residual = posterior.residual;
+  s.residual_scale = posterior.residual_scale;
+  s.boundary_residual = posterior.boundary_residual;
+  s.error_estimate = posterior.error_estimate;
+  s.floor_estimate = posterior.error_estimate;
+  s.condition = posterior.condition;
+  s.axes = posterior.axes;
+  s.timings = posterior.timings;
+  s.warnings = posterior.warnings;
+  return s;
 }
 
 Solution summary_of(const HmSolution& solution) {
@@ -706,6 +754,15 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
       {"threads", options.threads},
       {"memory_limit", options.memory_limit}};
   if (file.gp_hm) json["options"] = gp_hm_options(file);
+  if (file.measurements) {
+    json["options"]["method"] = "posterior";
+    json["options"]["refine"] = file.inference.refine ? "marginal-likelihood" : "none";
+    json["options"]["max_features"] = file.inference.max_features;
+    json["options"]["samples"] = file.output.samples;
+    json["options"]["seed"] = file.output.seed;
+    for (const char* key : {"setup_precision", "precision", "tolerance", "max_modes"})
+      json["options"].erase(key);
+  }
   json["report"] = {{"status", to_string(solution.report.status)},
                     {"converged", solution.report.ok()},
                     {"iterations", solution.report.iterations},
@@ -764,6 +821,11 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   for (const auto& [phase, seconds] : solution.timings) result["timings"][phase] = number(seconds);
   result["repeats"] = run.repeats;
   result["repeat_solve"] = run.repeat_seconds ? number(*run.repeat_seconds) : Json(nullptr);
+  if (run.posterior) {
+    result["posterior"] = posterior_json(*run.posterior);
+    result["unknowns"] = run.posterior->features;
+    result["floor_estimate"] = nullptr;
+  }
   if (run.gp_hm) {
     result["gp_hm"] = gp_hm_json(*run.gp_hm);
     for (const char* unknown : {"condition", "error_estimate", "floor_estimate"})
@@ -860,6 +922,14 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
         "estimated relative L2 error " +
         short_text(std::max(solution.error_estimate, solution.floor_estimate), 2));
   }
+  if (run.posterior) {
+    if (output.error)
+      picture.facts.push_back("deviation " + short_text(solution.error_estimate, 2));
+    for (const DataSummary& d : run.posterior->data)
+      if (d.name != "sides" && (d.learnt || d.chi2 > 0))
+        picture.facts.push_back("noise of " + d.name + " " + short_text(d.noise, 3) +
+                                (d.learnt ? " (learnt)" : ""));
+  }
   picture.facts.push_back("residual " + short_text(solution.residual, 3));
   std::string modes;
   for (const AxisInfo& axis : solution.axes) {
@@ -868,7 +938,11 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   picture.facts.push_back(modes + (run.gp_hm ? " points" : " modes"));
   if (run.gp_hm) picture.facts.push_back(std::to_string(report.iterations) + " steps");
   picture.facts.push_back(seconds_text(run.seconds));
-  if (!report.ok()) {
+  if (!report.ok() && run.posterior) {
+    picture.alarm = "Not to be trusted: " + (run.posterior->warnings.empty()
+                                                 ? std::string(to_string(report.status))
+                                                 : run.posterior->warnings.back());
+  } else if (!report.ok()) {
     picture.alarm = "Not converged: " + std::string(to_string(report.status)) + ", residual " +
                     short_text(report.residual, 3) + ", tolerance " +
                     short_text(report.tolerance, 3);
@@ -895,7 +969,26 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
   picture.sample = [&sample, dimensions](std::span<const std::vector<double>> axes) {
     return sample(axes, std::vector<int>(dimensions, 0));
   };
-  if (output.error && !output.error_values.empty()) {
+  if (run.posterior) {
+    const std::vector<int> zero(dimensions, 0);
+    if (dimensions == 1)
+      picture.deviation = [posterior = run.posterior,
+                           zero](std::span<const std::vector<double>> axes) {
+        return posterior->deviation(axes, zero);
+      };
+    if (file.measurements && file.measurements->observations) {
+      picture.points = file.measurements->observations->points;
+      picture.observed = file.measurements->observations->values;
+    }
+  }
+  const auto deviation = std::find_if(
+      file.output.fields.begin(), file.output.fields.end(),
+      [](const OutputField& f) { return f.kind == FieldKind::deviation && f.name == "std"; });
+  if (run.posterior && dimensions == 2 && deviation != file.output.fields.end()) {
+    picture.error = {
+        "standard deviation", output.axes,
+        output.fields[static_cast<std::size_t>(deviation - file.output.fields.begin())].values};
+  } else if (output.error && !output.error_values.empty()) {
     picture.error = {"|u − exact|", output.axes, output.error_values};
   } else {
     picture.error = {"|residual| / scale", output.residual_axes, output.residual_values};
@@ -1021,6 +1114,14 @@ void write_fields(OutputFolder& folder, const PdeFile& file, const Output& outpu
 std::string write_output(OutputFolder& folder, const PdeFile& file, const Solution& solution,
                          const Output& output, const Sampler& sample, const Run& run) {
   write_fields(folder, file, output);
+  if (run.posterior && file.output.samples > 0) {
+    const std::vector<int> zero(output.axes.size(), 0);
+    auto draws = shape_of(output.axes);
+    draws.insert(draws.begin(), file.output.samples);
+    write_npy<double>(
+        folder.stage("samples.npy"),
+        run.posterior->samples(output.axes, zero, file.output.samples, file.output.seed), draws);
+  }
   folder.write("picture.svg", draw_svg(picture_of(file, solution, output, sample, run)));
   std::vector<std::string> files = folder.names();
   files.emplace_back("report.json");

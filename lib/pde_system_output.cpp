@@ -203,6 +203,8 @@ Output evaluate(const PdeFile& file, const SystemSolution& solution) {
         for (const dd value : forcing) out.values.push_back(value.hi);
         break;
       }
+      case FieldKind::deviation:
+        throw DomainError("evaluate", "fields", field.name, "no deviation: a system has none");
     }
     output.fields.push_back(std::move(out));
   }

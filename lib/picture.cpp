@@ -923,6 +923,55 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
 
 // ---- one dimension ----------------------------------------------------------------------------
 
+/// What lies within 1.96 standard deviations of the values at uniform points, lower and upper.
+struct Interval {
+  std::vector<double> x, lower, upper;
+};
+
+Interval interval_of(const Picture& picture, double from, double to, std::ptrdiff_t n) {
+  Interval interval;
+  if (!picture.deviation) return interval;
+  interval.x = uniform_points(from, to, n);
+  const std::vector<std::vector<double>> grid = {interval.x};
+  interval.lower = interval.upper = sample(picture, grid);
+  const auto deviation = picture.deviation(grid);
+  for (std::size_t i = 0; i < interval.x.size(); ++i) {
+    interval.lower[i] -= 1.96 * deviation[i];
+    interval.upper[i] += 1.96 * deviation[i];
+  }
+  return interval;
+}
+
+void draw_interval(Page& page, const Box& box, const Scale& across, const Scale& up,
+                   const Interval& interval) {
+  std::string data;
+  const auto go_to = [&](double x, double y) {
+    data += data.empty() ? "M" : "L";
+    data += coordinate(box.x + across.unit(x) * box.width) + " " +
+            coordinate(box.y + (1 - std::clamp(up.unit(y), -0.02, 1.02)) * box.height);
+  };
+  const auto finite = [&](std::size_t i) {
+    return std::isfinite(interval.lower[i]) && std::isfinite(interval.upper[i]);
+  };
+  for (std::size_t i = 0; i < interval.x.size(); ++i)
+    if (finite(i)) go_to(interval.x[i], interval.upper[i]);
+  for (std::size_t i = interval.x.size(); i-- > 0;)
+    if (finite(i)) go_to(interval.x[i], interval.lower[i]);
+  if (!data.empty()) page.path(data + "Z", "none", 0, solution_colour, 0.25);
+}
+
+void draw_observations(Page& page, const Box& box, const Scale& across, const Scale& up,
+                       const Picture& picture) {
+  constexpr std::size_t most = 4000;
+  const std::size_t step = picture.observed.size() / most + 1;
+  for (std::size_t i = 0; i < picture.observed.size(); i += step) {
+    const double y = picture.axes.size() == 1 ? picture.observed[i] : picture.points[1][i];
+    const double px = across.unit(picture.points[0][i]), py = up.unit(y);
+    if (px >= 0 && px <= 1 && py >= 0 && py <= 1)
+      page.dot(box.x + px * box.width, box.y + (1 - py) * box.height, error_colour);
+  }
+}
+
 double draw_one_dimension(Page& page, const Picture& picture, double top) {
   const PictureAxis& axis = picture.axes[0];
   const double guess = expected_wavelengths(axis);
@@ -931,7 +980,7 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
       1;
   const auto x = uniform_points(axis.lower, axis.upper, n);
   const auto u = sample(picture, {x});
-  const Range range = range_of(u);
+  Range range = range_of(u);
   const double wavelengths = count_wavelengths(u, range);
   const bool zoomed = wavelengths > 14;
 
@@ -939,6 +988,16 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
   const double pixels = wavelengths > 0 ? whole.width / wavelengths : whole.width;
   const bool as_band = pixels < 7;
   const Scale across = space_scale(axis.lower, axis.upper, 8);
+  const Interval interval = interval_of(picture, axis.lower, axis.upper, as_band ? 401 : 1601);
+  const auto widen = [](Range& r, const std::vector<double>& values) {
+    for (const double v : values)
+      if (std::isfinite(v) && !r.empty()) {
+        r.lower = std::min(r.lower, v);
+        r.upper = std::max(r.upper, v);
+      }
+  };
+  for (const auto* values : {&interval.lower, &interval.upper, &picture.observed})
+    widen(range, *values);
   const Scale up = linear_scale(range.lower, range.upper, 6, 0.06);
   draw_grid(page, whole, across, up);
   std::pair<double, double> window;
@@ -949,6 +1008,7 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
     page.rectangle({from - 1, whole.y, to - from + 2, whole.height}, window_colour, "none", 0.9);
   }
   page.begin_clip(whole);
+  if (!as_band) draw_interval(page, whole, across, up, interval);
   if (as_band) {
     for (const std::string& band : envelope(whole, across, up, x, u, pixels)) {
       page.path(band, solution_colour, 1, solution_colour, 0.75);
@@ -956,27 +1016,35 @@ double draw_one_dimension(Page& page, const Picture& picture, double top) {
   } else {
     page.path(curve(whole, across, up, x, u), solution_colour, 1.3);
   }
+  draw_observations(page, whole, across, up, picture);
   page.end_clip();
   if (range.empty()) draw_nothing(page, whole, "no finite value");
-  draw_frame(page, whole, across, up,
-             {.title = "Solution",
-              .remark = join_remarks(
-                  {as_band ? "faster than the pixels: the band between its envelopes" : "",
-                   count_remark(range.not_finite, "sample")}),
-              .horizontal = axis.name,
-              .vertical = picture.field});
+  draw_frame(
+      page, whole, across, up,
+      {.title = "Solution",
+       .remark = join_remarks({as_band ? "faster than the pixels: the band between its envelopes"
+                               : picture.deviation ? "mean and 95 % interval"
+                                                   : "",
+                               count_remark(range.not_finite, "sample")}),
+       .horizontal = axis.name,
+       .vertical = picture.field});
 
   if (zoomed) {
     const Box box = {890, whole.y, 280, whole.height};
     const auto points = uniform_points(window.first, window.second, 1201);
     const auto values = sample(picture, {points});
-    const Range part = range_of(values);
+    Range part = range_of(values);
+    const Interval close = interval_of(picture, window.first, window.second, 401);
+    widen(part, close.lower);
+    widen(part, close.upper);
     const Scale along = linear_scale(window.first, window.second, 4, 0);
     const Scale high = linear_scale(part.lower, part.upper, 6, 0.06);
     page.rectangle(box, window_colour, "none", 0.25);
     draw_grid(page, box, along, high);
     page.begin_clip(box);
+    draw_interval(page, box, along, high, close);
     page.path(curve(box, along, high, points, values), solution_colour, 1.5);
+    draw_observations(page, box, along, high, picture);
     page.end_clip();
     draw_frame(page, box, along, high,
                {.title = "Enlarged",
@@ -1200,6 +1268,7 @@ double draw_two_dimensions(Page& page, const Picture& picture, double top) {
     const double y1 = whole.y + (1 - up.unit(window[1].first)) * height;
     page.rectangle({x0, y0, x1 - x0, y1 - y0}, "none", ink);
   }
+  draw_observations(page, whole, across, up, picture);
   if (range.empty()) draw_nothing(page, whole, "no finite value");
   draw_frame(page, whole, across, up,
              {.title = "Solution " + picture.field,
@@ -1265,6 +1334,15 @@ void check(const Picture& picture) {
       throw ShapeError("draw_svg", "axes." + axis.name + ".amplitude.size()",
                        std::ssize(axis.amplitude), std::ssize(axis.frequency));
     }
+  }
+  if (!picture.observed.empty()) {
+    if (picture.points.size() != dimensions)
+      throw ShapeError("draw_svg", "points.size()", std::ssize(picture.points),
+                       std::ssize(picture.axes));
+    for (const auto& along : picture.points)
+      if (along.size() != picture.observed.size())
+        throw ShapeError("draw_svg", "points[].size()", std::ssize(along),
+                         std::ssize(picture.observed));
   }
   if (picture.error.values.empty()) return;
   if (picture.error.axes.size() != dimensions) {

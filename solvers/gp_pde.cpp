@@ -128,6 +128,15 @@ json check_json(const pde::PdeFile& file) {
                         {"threads", hm.threads},
                         {"memory", options.memory_limit}};
   }
+  if (file.measurements) {
+    const auto noise = [](const pde::Noise& n) { return n.learn ? json("learn") : json(n.level); };
+    if (file.measurements->forcing) result["forcing"]["noise"] = noise(*file.measurements->forcing);
+    if (const auto& o = file.measurements->observations)
+      result["observations"] = {{"count", o->values.size()},
+                                {"noise", o->deviations.empty() ? noise(o->noise) : json("given")}};
+    result["kernel"]["refine"] = file.inference.refine ? "marginal-likelihood" : "none";
+    result["solver"]["method"] = "posterior";
+  }
   result["output"] = {
       {"points", file.output.points}, {"fields", fields}, {"formats", file.output.formats}};
   result["warnings"] = file.warnings;
@@ -328,6 +337,7 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
   pde::Run run;
   pde::Solution solution;
   pde::HmSolution learnt;
+  pde::Posterior posterior;
   const auto start = std::chrono::steady_clock::now();
   if (file.gp_hm) {
     pde::HmOptions options = *file.gp_hm;
@@ -337,6 +347,14 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
     solution = pde::summary_of(learnt);
     run.seconds = seconds_since(start);
     run.gp_hm = &learnt;
+  } else if (file.measurements) {
+    pde::InferenceOptions options = file.inference;
+    options.progress = progress;
+    if (file.options.threads > 0) options.threads = file.options.threads;
+    posterior = pde::infer(file.problem, *file.measurements, options);
+    solution = pde::summary_of(posterior);
+    run.seconds = seconds_since(start);
+    run.posterior = &posterior;
   } else {
     pde::Options options = file.options;
     options.progress = progress;
@@ -347,9 +365,12 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
     run.seconds = seconds_since(start);
     repeat(solver, repeats, run);
   }
-  const auto sample = file.gp_hm ? pde::sampler_of(learnt) : pde::sampler_of(solution);
+  const auto sample = file.gp_hm          ? pde::sampler_of(learnt)
+                      : file.measurements ? pde::sampler_of(posterior)
+                                          : pde::sampler_of(solution);
   const auto begin = std::chrono::steady_clock::now();
-  const pde::Output output = pde::evaluate(file, sample);
+  const pde::Output output = pde::evaluate(
+      file, sample, file.measurements ? pde::deviation_of(posterior) : pde::Sampler());
   solution.timings.emplace_back("output grid", seconds_since(begin));
   if (!file.linear && !file.gp_hm && output.error && solution.report.ok() &&
       !(output.error->relative_l2 <= 1e3 * solution.error_estimate)) {
@@ -367,7 +388,9 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
   converged = solution.report.ok();
   std::ptrdiff_t unknowns = 1;
   for (const auto& axis : solution.axes) unknowns *= axis.modes;
-  if (file.gp_hm) run.repeats = repeats;  // asked for, and not there: GP-HM keeps no set-up
+  // Asked for, and not there: GP-HM and posteriors keep no set-up.
+  if (file.gp_hm || file.measurements) run.repeats = repeats;
+  if (file.measurements) unknowns = posterior.features;
   row = row_of(file, run, output, solution.residual, unknowns, solution.report.status, common);
   return report;
 }
@@ -405,9 +428,8 @@ void solve(const SolveOptions& solving, const Common& common, Exit& exit) {
         converged = job.finished->converged;
         reports.push_back(job.finished->report);
       } else {
-        reports.push_back(job.file.system
-                              ? solve_system(job, repeats, common, row, converged)
-                              : solve_one(job, solving, runs, common, row, converged));
+        reports.push_back(job.file.system ? solve_system(job, repeats, common, row, converged)
+                                          : solve_one(job, solving, runs, common, row, converged));
         try {
           runs.finish(name, run_key(job.file, solving, common),
                       {job.folder->path(), converged, row, reports.back(), job.folder->names()});

@@ -223,7 +223,7 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
       {"[domain]\nx = [0, 1]\nxy = [0, 1]\ny = [0, 1]\n@xx = [0, 1]\n" + poisson,
        "more than three dimensions are not solved yet"},
       {good + "[solver]\nprecision = @\"single\"\n", "precision"},
-      {good + "[@observations]\n", "observations are not solved yet"},
+      {good + "[@observations]\n", "[observations] has no u"},
       {good + "[@initial]\n", "several conditions on a side"},
       {good + "[@coefficients]\n", "coefficients from arrays are not solved yet"},
       {good + "[solver]\nmethod = \"gp-hm\"\n@max_modes = 100\n", "unknown key 'max_modes'"},
@@ -241,10 +241,10 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
            "[kernel]\ntype = @\"periodic\"\n",
        "and side y- is neumann"},
       {good + "[kernel]\nrefine = @\"marginal-likelihood\"\n",
-       "refine 'marginal-likelihood' is not solved yet"},
+       "refine 'marginal-likelihood' is for noisy data"},
       {good + "[kernel]\nwidth = @3\n", "give each band as [lower, upper]"},
       {good + "[output]\nfields = [\"u\", @\"std\"]\n",
-       "field 'std' (posterior deviation) is not solved yet"},
+       "field 'std' (posterior deviation) needs noisy data"},
       {good + "[output]\nfields = [@\"u_xxx\"]\n", "orders above 2 are not solved yet"},
   });
 }

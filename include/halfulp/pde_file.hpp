@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "halfulp/gp_hm.hpp"
 #include "halfulp/gp_pde.hpp"
+#include "halfulp/gp_posterior.hpp"
 #include "halfulp/pde_system.hpp"
 
 /// A PDE as a file: TOML text in, a checked Problem with its options out.
@@ -18,17 +20,18 @@
 ///     const auto solution = halfulp::gp_pde::solve(file.problem, file.options);
 ///
 /// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (several
-/// conditions on a side, observations) is refused by name; unknown keys, wrong types and set-ups
-/// that cannot be well posed are errors with file, line and column.
+/// conditions on a side) is refused by name; unknown keys, wrong types and set-ups that cannot be
+/// well posed are errors with file, line and column.
 namespace halfulp::gp_pde {
 
-enum class FieldKind { derivative, residual, error, forcing };
+/// deviation: posterior standard deviation of a derivative, where data are noisy ("std", "std_x").
+enum class FieldKind { derivative, residual, error, forcing, deviation };
 
 /// One field to be written: `name` as in the file ("u", "u_xx", "residual", "error", "f").
 struct OutputField {
   std::string name;
   FieldKind kind = FieldKind::derivative;
-  std::vector<int> orders;  ///< FieldKind::derivative: derivatives along each axis, all 0 for u
+  std::vector<int> orders;  ///< derivative, deviation: derivatives along each axis, all 0 for u
   std::size_t field = 0;    ///< of a system: which of its fields
 };
 
@@ -36,6 +39,8 @@ struct OutputOptions {
   std::vector<std::ptrdiff_t> points;  ///< per axis, uniform, ends included; at least 2
   std::vector<OutputField> fields;     ///< u is always there, first
   std::vector<std::string> formats;    ///< of npy, vti, csv, h5; npy is always there, first
+  std::ptrdiff_t samples = 0;          ///< joint draws of u, where data are noisy: samples.npy
+  std::uint64_t seed = 0;              ///< theirs
 };
 
 /// What a PDE file says.
@@ -48,6 +53,9 @@ struct PdeFile {
   /// [solver] method = "gp-hm": for solve_gp_hm. Of `options` then only threads and memory_limit
   /// count, and the equation need not be linear.
   std::optional<HmOptions> gp_hm;
+  /// Noisy forcing or observations: for infer() instead of solve(), with `inference`.
+  std::optional<Measurements> measurements;
+  InferenceOptions inference;
   OutputOptions output;
   std::string equation_text;  ///< as written
   bool linear = true;         ///< in u and its derivatives

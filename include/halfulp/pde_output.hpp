@@ -12,6 +12,7 @@
 
 #include "halfulp/gp_hm.hpp"
 #include "halfulp/gp_pde.hpp"
+#include "halfulp/gp_posterior.hpp"
 #include "halfulp/pde_file.hpp"
 #include "halfulp/picture.hpp"
 
@@ -47,6 +48,21 @@ using Sampler = std::function<std::vector<double>(std::span<const std::vector<do
 /// bands, the strong components with their widths). It has no fields: those are sampled from
 /// `solution`.
 [[nodiscard]] Solution summary_of(const HmSolution& solution);
+
+/// Mean and standard deviation of a posterior; they must not outlive it.
+[[nodiscard]] inline Sampler sampler_of(const Posterior& posterior) {
+  return [&posterior](std::span<const std::vector<double>> axes, std::span<const int> orders) {
+    return posterior.mean(axes, orders);
+  };
+}
+[[nodiscard]] inline Sampler deviation_of(const Posterior& posterior) {
+  return [&posterior](std::span<const std::vector<double>> axes, std::span<const int> orders) {
+    return posterior.deviation(axes, orders);
+  };
+}
+
+/// What reports and pictures need of a posterior: its numbers and learnt bands.
+[[nodiscard]] Solution summary_of(const Posterior& posterior);
 
 /// Size of a quantity on a grid. L2 norms are root mean squares over the points, all with the same
 /// weight. NaN as soon as one value is.
@@ -97,8 +113,10 @@ struct Output {
 /// @throws DomainError
 void check_output(const PdeFile& file);
 
-/// @throws as check_output; whatever `sample` throws
-[[nodiscard]] Output evaluate(const PdeFile& file, const Sampler& sample);
+/// @param  deviation  for fields of kind deviation
+/// @throws as check_output; whatever the samplers throw
+[[nodiscard]] Output evaluate(const PdeFile& file, const Sampler& sample,
+                              const Sampler& deviation = {});
 /// The same of a system, file.system.
 [[nodiscard]] Output evaluate(const PdeFile& file, const SystemSolution& solution);
 
@@ -109,6 +127,7 @@ struct Run {
   int repeats = 0;                       ///< solves with the set-up kept
   std::optional<double> repeat_seconds;  ///< their median
   const HmSolution* gp_hm = nullptr;     ///< what method gp-hm learnt, where it was used
+  const Posterior* posterior = nullptr;  ///< where data were noisy
   std::string date;                      ///< empty: left out, so that reports can be compared
 };
 
@@ -119,7 +138,9 @@ struct Run {
                                       const Output& output, const Run& run,
                                       std::span<const std::string> files);
 
-/// picture.svg: error if the exact solution is known, residual otherwise.
+/// picture.svg: error if the exact solution is known, residual otherwise. Of a posterior the mean
+/// with its 95 % band (one dimension), else the deviation instead of the error; and what was
+/// observed.
 [[nodiscard]] Picture picture_of(const PdeFile& file, const Solution& solution,
                                  const Output& output, const Sampler& sample, const Run& run);
 
@@ -152,8 +173,8 @@ class OutputFolder {
   bool exists_ = false;  ///< the folder did before
 };
 
-/// Stages x.npy, ..., u.npy, ..., and per format NAME.vti, NAME.csv, NAME.h5, then picture.svg and
-/// report.json.
+/// Stages x.npy, ..., u.npy, ..., samples.npy where asked for, and per format NAME.vti, NAME.csv,
+/// NAME.h5, then picture.svg and report.json.
 /// @return the text of report.json
 std::string write_output(OutputFolder& folder, const PdeFile& file, const Solution& solution,
                          const Output& output, const Sampler& sample, const Run& run);

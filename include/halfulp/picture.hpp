@@ -46,6 +46,11 @@ struct Picture {
   /// chooses (at most 2^19 points).
   std::function<std::vector<double>(std::span<const std::vector<double>> axes)> sample;
   PictureError error;
+  /// Standard deviation of the values: a band of 1.96 of them is shaded about the curve (one
+  /// dimension). May be empty.
+  std::function<std::vector<double>(std::span<const std::vector<double>> axes)> deviation = {};
+  std::vector<std::vector<double>> points = {};  ///< [axis][i] where values were observed
+  std::vector<double> observed = {};             ///< them; drawn as dots (their places, in two)
 };
 
 /// @throws ShapeError   if there are not one or two axes, or arrays do not match their axes
