@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "detail/linear_operator.hpp"
+#include "halfulp/error.hpp"
 #include "halfulp/pde_output.hpp"
 #include "halfulp/text.hpp"
 #include "halfulp/threads.hpp"
