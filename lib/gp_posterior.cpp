@@ -1095,6 +1095,23 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
   auto impl = std::make_shared<Posterior::Impl>();
   const FeatureVariances variances(set, prior, options.kernel);
   impl->fit = halfulp::detail::regress(groups, variances.log_variance(), log_noise, true);
+  // With all features the noises are no longer those of the few that the prior was learnt with:
+  // what these could not do was counted as noise. MacKay's fixed point, at which each misfit is as
+  // large as its degrees of freedom.
+  for (int round = 0; round < 20; ++round) {
+    double change = 0;
+    for (std::size_t g = 0; g < data.size(); ++g) {
+      const double free = static_cast<double>(groups[g].count) - impl->fit.explained[g];
+      if (!data[g].learn || !(free > 0.5) || !(impl->fit.misfit[g] > 0)) continue;
+      const double next =
+          std::max(log_noise[g] + 0.5 * std::log(impl->fit.misfit[g] / free), data[g].least);
+      change = std::max(change, std::fabs(next - log_noise[g]));
+      log_noise[g] = next;
+    }
+    if (!(change > 0.01)) break;
+    progress(0.93, "posterior");
+    impl->fit = halfulp::detail::regress(groups, variances.log_variance(), log_noise, true);
+  }
   for (const double v : variances.log_variance()) impl->root.push_back(std::exp(v / 2));
   impl->set = set;
   const Regression& fit = impl->fit;
