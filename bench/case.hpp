@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "halfulp/pde_file.hpp"
@@ -19,6 +21,17 @@ class Stopwatch {
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// PROGRAM [--repeats N] FILE.toml...
+struct Arguments {
+  int repeats = 7;
+  std::vector<const char*> files;
+  Arguments(int argc, char** argv) : files(argv + 1, argv + argc) {
+    if (files.size() < 2 || std::string_view(files[0]) != "--repeats") return;
+    repeats = std::max(1, std::atoi(files[1]));
+    files.erase(files.begin(), files.begin() + 2);
+  }
 };
 
 inline double median(std::vector<double> values) {

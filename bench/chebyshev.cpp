@@ -21,14 +21,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <memory>
 #include <numbers>
 #include <numeric>
 #include <stdexcept>
-#include <string_view>
 
 #include "case.hpp"
 #include "detail/gmres.hpp"
@@ -1029,23 +1027,19 @@ void measure(const Case& c, int repeats) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  int repeats = 7, begin = 1;
-  if (argc > 2 && std::string_view(argv[1]) == "--repeats") {
-    repeats = std::max(1, std::atoi(argv[2]));
-    begin = 3;
-  }
-  if (begin >= argc) {
+  const Arguments arguments(argc, argv);
+  if (arguments.files.empty()) {
     std::cerr << "usage: bench_chebyshev [--repeats N] FILE.toml...\n";
     return 2;
   }
-  for (int i = begin; i < argc; ++i) try {
-      const Case c(argv[i]);
-      measure<Integration>(c, repeats);
-      measure<Collocation1D>(c, repeats);
-      measure<LegendreGalerkin>(c, repeats);
-      measure<Collocation2D>(c, repeats);
+  for (const char* file : arguments.files) try {
+      const Case c(file);
+      measure<Integration>(c, arguments.repeats);
+      measure<Collocation1D>(c, arguments.repeats);
+      measure<LegendreGalerkin>(c, arguments.repeats);
+      measure<Collocation2D>(c, arguments.repeats);
     } catch (const Unsupported& reason) {
-      std::cerr << argv[i] << ": " << reason.what() << '\n';
+      std::cerr << file << ": " << reason.what() << '\n';
     } catch (const std::exception& error) {
       std::cerr << "bench_chebyshev: " << error.what() << '\n';
       return 1;

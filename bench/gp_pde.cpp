@@ -3,9 +3,7 @@
 //
 // setup: inferring bands, basis, factors (once an operator). solve: Solver::solve() with the set-up
 // kept: evaluating forcing and boundary data, coefficients. evaluate: u on the output grid.
-#include <cstdlib>
 #include <iostream>
-#include <string_view>
 
 #include "case.hpp"
 
@@ -47,17 +45,13 @@ void measure(const char* path, int repeats) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  int repeats = 7, begin = 1;
-  if (argc > 2 && std::string_view(argv[1]) == "--repeats") {
-    repeats = std::max(1, std::atoi(argv[2]));
-    begin = 3;
-  }
-  if (begin >= argc) {
+  const Arguments arguments(argc, argv);
+  if (arguments.files.empty()) {
     std::cerr << "usage: bench_gp_pde [--repeats N] FILE.toml...\n";
     return 2;
   }
   try {
-    for (int i = begin; i < argc; ++i) measure(argv[i], repeats);
+    for (const char* file : arguments.files) measure(file, arguments.repeats);
   } catch (const std::exception& error) {
     std::cerr << "bench_gp_pde: " << error.what() << '\n';
     return 1;
