@@ -456,6 +456,9 @@ HmObjective::Impl::Impl(const Problem& p, const HmOptions& o) : problem(p), opti
       const std::string where = "problem.sides." + names[k] + (s == 0 ? "-" : "+");
       if (side.kind == SideKind::none) continue;
       if (side.kind == SideKind::periodic) refuse(where, "periodic", "another kind for gp-hm");
+      if (side.kind == SideKind::derivative || side.kind == SideKind::linear || !side.also.empty())
+        refuse(where, "several conditions, or one of another kind",
+               "dirichlet, neumann or robin for gp-hm");
       Condition c{k, s == 1, side.a, side.b, {}};
       if (side.kind == SideKind::dirichlet) c.a = 1, c.b = 0;
       if (side.kind == SideKind::neumann) c.a = 0, c.b = 1;

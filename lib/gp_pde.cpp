@@ -31,8 +31,8 @@ std::vector<double> Solution::on_grid(std::span<const std::vector<double>> point
                      d);
   std::vector<Points> exact;
   for (Size k = 0; k < d; ++k) {
-    if (order[k] < 0 || order[k] > 2)
-      throw DomainError("gp_pde::Solution::on_grid", "orders", order[k], "0, 1 or 2");
+    if (order[k] < 0 || order[k] > highest_order)
+      throw DomainError("gp_pde::Solution::on_grid", "orders", order[k], "0, 1, 2, 3 or 4");
     exact.emplace_back(points[k].begin(), points[k].end());
   }
   if (impl->box) return impl->box->values(exact, order);
@@ -56,6 +56,19 @@ void report_progress(const Checked& c, double fraction, const char* phase) {
 
 namespace detail {
 
+// Derivatives along each axis that the equation and the conditions have.
+std::array<int, 2> highest_orders(const Checked& c) {
+  std::array<int, 2> highest{0, 0};
+  for (Size k = 0; k < std::min<Size>(2, c.dimension()); ++k) {
+    highest[k] = c.axis[k].order;
+    if (c.newton)
+      for (const auto& order : c.newton->orders) highest[k] = std::max(highest[k], order[k]);
+    for (const auto& [order, value] : c.op.coefficients)
+      highest[k] = std::max(highest[k], order[k]);
+  }
+  return highest;
+}
+
 // Points that the discretisation did not use (the samples, where the forcing is samples). In 2-D
 // some eight thousand scattered ones tell the mean square; they are dense near the sides, where
 // residuals are largest.
@@ -68,7 +81,7 @@ GridEvaluator residual_points(const Checked& c, const RightHandSide& rhs, const 
                        ? make_nodes(Nodes::uniform, c.end(k, 0), c.end(k, 1), n + 7)
                        : make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), 90));
   }
-  return {field, std::move(grid)};
+  return {field, std::move(grid), highest_orders(c)};
 }
 
 namespace {
@@ -121,29 +134,29 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
   const la::DdMatrix residual = add_scaled(left_side(c, field, evaluator, q.scale), -1.0, f);
   q.residual = relative(rms(residual), q.scale);
   q.boundary = 0;
-  for (Size k = 0; k < d; ++k)
-    for (int s = 0; s < 2; ++s) {
-      const Side& side = c.problem.sides[k][s];
-      if (!has_data(side)) continue;
-      std::vector<Points> points = grid;
-      points[k] = {c.end(k, s)};
-      std::vector<int> order = zero;
+  for (const Condition& condition : c.conditions) {
+    const Size k = condition.axis;
+    std::vector<Points> points = grid;
+    points[k] = {c.end(k, condition.side)};
+    std::vector<int> order = zero;
+    la::DdMatrix g = condition_values(c, condition, points[d - 1 - k]);
+    if (k == 1) g = la::transpose(g);
+    la::DdMatrix defect(g.rows(), g.cols());
+    // Relative to the data or, where those vanish, to the field.
+    double scale = rms(g), length = 1;
+    for (int j = 0; j <= condition.order(); ++j, length *= c.length(k).hi) {
+      const double factor = condition.coefficients[j];
+      if (factor == 0) continue;
+      order[k] = j;
       const la::DdMatrix u = field.values(points, order);
-      order[k] = 1;
-      const la::DdMatrix du = field.values(points, order);
-      la::DdMatrix g = side_values(c, k, s, points[d - 1 - k]);
-      if (k == 1) g = la::transpose(g);
-      const double n = s == 0 ? -1 : 1;
-      la::DdMatrix defect = add_scaled(la::DdMatrix(u.rows(), u.cols()), side.a, u);
-      defect = add_scaled(std::move(defect), side.b * n, du);
-      defect = add_scaled(std::move(defect), -1.0, g);
-      // Relative to the data or, where those vanish, to the field.
-      const double scale =
-          std::max({rms(g), std::fabs(side.a) * u_size, std::fabs(side.b) * rms(du),
-                    std::fabs(side.b) * u_size / c.length(k).hi});
-      const double value = relative(rms(defect), scale);
-      if (!(value <= q.boundary)) q.boundary = value;
+      defect = add_scaled(std::move(defect), factor, u);
+      scale = std::max(scale, std::fabs(factor) * u_size / length);
+      if (j > 0) scale = std::max(scale, std::fabs(factor) * rms(u));
     }
+    defect = add_scaled(std::move(defect), -1.0, g);
+    const double value = relative(rms(defect), scale);
+    if (!(value <= q.boundary)) q.boundary = value;
+  }
   if (std::isnan(q.residual) || std::isnan(q.boundary)) q.residual = q.boundary = infinity;
   return q;
 }
@@ -269,7 +282,8 @@ struct Solver::Impl {
       grid[1 - k].push_back(c.end(1 - k, 0) + c.length(1 - k) * (t - std::floor(t)));
     }
     double scale = of.quality.scale;
-    la::DdMatrix lines = left_side(c, of.field, GridEvaluator(of.field, grid), scale);
+    la::DdMatrix lines =
+        left_side(c, of.field, GridEvaluator(of.field, grid, highest_orders(c)), scale);
     lines = add_scaled(std::move(lines), -1.0, of.disc.data_on(rhs, grid));
     if (k == 1) lines = la::transpose(lines);
     return bands_of_lines(c, lines, k, 1e-14 * scale);
@@ -340,6 +354,18 @@ struct Solver::Impl {
       }
       if (!fit_to_modes(bands[k], c.length(k).hi, static_cast<double>(most))) reachable = false;
     }
+    // What enters at a time or an end goes on at the frequencies that the equation gives it.
+    if (c.strong && !given && reachable) {
+      constexpr double few = 200;
+      const auto data = bands;
+      for (Size k = 0; k < d; ++k) {
+        std::vector<Band> across = data[1 - k];
+        across.push_back({0, 0});
+        std::vector<Band> more = symbol_bands(c, k, across);
+        more.insert(more.end(), bands[k].begin(), bands[k].end());
+        if (modes_of(more, c.length(k).hi) <= few) bands[k] = std::move(more);
+      }
+    }
     report_progress(c, 0.2, "solving");
     // A second discretisation: its distance is the error estimate. Where the modes do not suffice,
     // fewer of them tell how far it is.
@@ -384,7 +410,8 @@ struct Solver::Impl {
       error_estimate = difference(c, best.field, next.field);
       if (next.quality.worst() < best.quality.worst()) best = std::move(next);
     }
-    data_seen = rhs.sampled || best.quality.largest >= 0.5 * largest_value(c, rhs);
+    data_seen =
+        rhs.sampled || rhs.negligible || best.quality.largest >= 0.5 * largest_value(c, rhs);
     disc = std::move(best.disc);
     evaluator = std::move(best.evaluator);
     quality = best.quality;
@@ -395,8 +422,8 @@ struct Solver::Impl {
 
   [[nodiscard]] bool in_double() const {
     return checked.dimension() == 3 ||
-           (checked.dimension() == 2 && checked.options.precision == Precision::double_ &&
-            diagonalisable(checked));
+           (checked.dimension() == 2 && !checked.strong &&
+            checked.options.precision == Precision::double_ && diagonalisable(checked));
   }
 
   // Samples on other axes than the plan's, or after a plan for formulas: a fit of their own.

@@ -149,6 +149,10 @@ Setting check(const Problem& problem, const Measurements& measurements,
   s.sides = problem.sides;
   for (Size k = 0; k < d; ++k)
     for (Side& side : s.sides[k]) {
+      if (side.kind == SideKind::derivative || side.kind == SideKind::linear || !side.also.empty())
+        refuse("problem.sides." + s.names[k],
+               "several conditions on a side, or one of another kind",
+               "dirichlet, neumann or robin");
       if (side.kind == SideKind::dirichlet) side.a = 1, side.b = 0;
       if (side.kind == SideKind::neumann) side.a = 0, side.b = 1;
       if (has_data(side) &&

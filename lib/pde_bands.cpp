@@ -74,27 +74,27 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
     std::vector<Points> grid = across;
     grid[k] = along;
     std::vector<std::vector<double>> group = lines_along(rhs.formula, grid, k, c.threads);
-    const double f_scale = largest(group);
+    const double f_scale = rhs.negligible ? 0.0 : largest(group);
     seen = f_scale;
     if (f_scale > 0) add(group, f_scale);
-    for (Size o = 0; o < d; ++o)
-      for (int s = 0; s < 2 && o != k; ++s) {
-        if (!has_data(c.problem.sides[o][s])) continue;
-        std::vector<Points> face = grid;
-        face.erase(face.begin() + o);
-        std::vector<std::string> names = c.names;
-        names.erase(names.begin() + o);
-        if (c.start_data && o == c.start_axis && s == 0) {
-          group = {c.start_data(along).rounded()};
-        } else {
-          const Expression g =
-              c.problem.sides[o][s].g.substitute(c.names[o], Expression(c.end(o, s)));
-          group = lines_along(Program<dd>(g, names), face, k > o ? k - 1 : k, c.threads);
-        }
-        // Data that are zero up to rounding, such as sin(100*2*pi), carry no band.
-        const double scale = largest(group);
-        if (scale > 1e-25 * std::max(1.0, f_scale)) add(group, scale);
+    for (const Condition& condition : c.conditions) {
+      const Size o = condition.axis;
+      if (o == k) continue;
+      std::vector<Points> face = grid;
+      face.erase(face.begin() + o);
+      std::vector<std::string> names = c.names;
+      names.erase(names.begin() + o);
+      if (c.start_data && o == c.start_axis && condition.side == 0) {
+        group = {c.start_data(along).rounded()};
+      } else {
+        const Expression g =
+            condition.g.substitute(c.names[o], Expression(c.end(o, condition.side)));
+        group = lines_along(Program<dd>(g, names), face, k > o ? k - 1 : k, c.threads);
       }
+      // Data that are zero up to rounding, such as sin(100*2*pi), carry no band.
+      const double scale = largest(group);
+      if (scale > 1e-25 * std::max(1.0, f_scale)) add(group, scale);
+    }
     if (result.amplitude.empty()) result.amplitude.assign(2, 0.0);
     const auto size = result.amplitude.size();
     double tail = 0;
@@ -113,7 +113,7 @@ Spectrum infer_spectrum(const Checked& c, const RightHandSide& rhs, Size k) {
   constexpr Size most = Size{1} << 16;
   result.resolved = false;
   // Nor may a spike hide between the samples (in 2-D the residual's points are asked the same).
-  const double there = d == 1 ? largest_value(c, rhs) : 0;
+  const double there = d == 1 && !rhs.negligible ? largest_value(c, rhs) : 0;
   for (Size n = 1024; n <= most && !result.resolved; n *= 4) {
     if (!(spectrum_of(n + 2 * (n / 7)) <= relative)) continue;
     const auto other_rate = la::find_bands(result.amplitude, relative, result.bin);
@@ -156,6 +156,27 @@ std::vector<Band> bands_of_lines(const Checked& c, const la::DdMatrix& lines, Si
   return la::merge_bands(std::move(bands), 2 * bin);
 }
 
+namespace {
+
+// Coefficients of the equation in one dimension at n + 1 points, lowest order first.
+std::vector<std::vector<double>> characteristic_coefficients(const Checked& c, int n) {
+  std::vector<Expression> formulas;
+  for (int order = 0; order <= highest_order; ++order)
+    formulas.push_back(coefficient(c.op, {order}));
+  const Program<double> program(formulas, c.names);
+  std::vector<std::vector<double>> lines;
+  for (int i = 0; i <= n; ++i) {
+    const double x = c.end(0, 0).hi + c.length(0).hi * i / n;
+    std::vector<double> values(formulas.size());
+    program(std::span<const double>(&x, 1), values);
+    if (std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); }))
+      lines.push_back(std::move(values));
+  }
+  return lines;
+}
+
+}  // namespace
+
 std::vector<Band> symbol_bands(const Checked& c, Size k, std::span<const Band> other_bands) {
   std::vector<Band> bands;
   const double length = c.length(k).hi;
@@ -174,6 +195,23 @@ std::vector<Band> symbol_bands(const Checked& c, Size k, std::span<const Band> o
     add((-b + s) / (2.0 * a));
     add((-b - s) / (2.0 * a));
   };
+  const bool higher = c.strong || c.axis[0].order > 2;
+  if (higher && c.dimension() == 1) {
+    for (const auto& line : characteristic_coefficients(c, 16))
+      for (const auto& root : polynomial_roots({line.begin(), line.end()})) add(root);
+    return bands;
+  }
+  if (higher) {
+    for (const Band& band : other_bands)
+      for (int i = 0; i <= 16; ++i) {
+        const std::complex<double> iw(0, band.lower + (band.upper - band.lower) * i / 16.0);
+        std::vector<std::complex<double>> a(highest_order + 1);
+        for (const auto& [order, value] : c.op.coefficients)
+          a[order[k]] += value.constant().hi * std::pow(iw, order[1 - k]);
+        for (const auto& root : polynomial_roots(std::move(a))) add(root);
+      }
+    return bands;
+  }
   if (c.dimension() == 1) {
     const Program<double> coefficients(
         std::vector<Expression>{coefficient(c.op, {2}), coefficient(c.op, {1}),
@@ -200,6 +238,14 @@ std::vector<Band> symbol_bands(const Checked& c, Size k, std::span<const Band> o
 }
 
 std::vector<Band> oscillation_bands(const Checked& c) {
+  if (c.axis[0].order > 2) {
+    std::vector<Band> bands;
+    for (const auto& line : characteristic_coefficients(c, 64))
+      for (const auto& root : polynomial_roots({line.begin(), line.end()}))
+        if (root.imag() > 1e-9 * std::abs(root)) bands.push_back({root.imag(), root.imag()});
+    // One band between those of neighbouring points.
+    return la::merge_bands(std::move(bands), 24 * two_pi / c.length(0).hi);
+  }
   const Program<double> coefficients(
       std::vector<Expression>{coefficient(c.op, {2}), coefficient(c.op, {1}),
                               coefficient(c.op, {0})},

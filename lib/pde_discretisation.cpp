@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <complex>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -33,19 +34,77 @@ void add_outer(la::DdMatrix& c, dd factor, const la::DdMatrix& a, const la::DdMa
     for (Size i = 0; i < c.rows(); ++i) c.set(i, j, c(i, j) + factor * a(0, i) * b(0, j));
 }
 
-// Solutions exp(z x) of a u'' + b u' + e u = 0 that change by more than e^12 over the axis; slower
+std::vector<std::complex<double>> characteristic_roots(const std::vector<dd>& a) {
+  std::vector<std::complex<double>> rounded;
+  for (const dd& v : a) rounded.emplace_back(v.hi);
+  return polynomial_roots(std::move(rounded));
+}
+
+// Where an exponential is one: the end where it is largest, so that it nowhere overflows; or, with
+// all conditions of an initial value problem at the other end, that one, where they see it.
+dd exponential_origin(const Checked& c, dd rate) {
+  constexpr double most = 500;
+  const int evolution = c.axis[0].order > 1 ? c.axis[0].evolution : 0;
+  if (evolution != 0 && std::fabs((rate * c.length(0)).hi) < most)
+    return c.end(0, evolution < 0 ? 0 : 1);
+  return c.end(0, rate.hi > 0 ? 1 : 0);
+}
+
+// A root of the characteristic polynomial to double-double, from one in double, by Newton's method;
+// false if it does not converge to all digits: near a multiple root.
+bool polish(const std::vector<dd>& a, dd& re, dd& im) {
+  double size = 0;
+  for (int round = 0; round < 6; ++round) {
+    dd p_re = 0.0, p_im = 0.0, q_re = 0.0, q_im = 0.0;  // the polynomial and its derivative
+    for (std::size_t j = a.size(); j-- > 0;) {
+      const dd next = q_re * re - q_im * im + p_re;
+      q_im = q_re * im + q_im * re + p_im;
+      q_re = next;
+      const dd value = p_re * re - p_im * im + a[j];
+      p_im = p_re * im + p_im * re;
+      p_re = value;
+    }
+    const dd denominator = q_re * q_re + q_im * q_im;
+    if (!(denominator.hi > 0)) return false;
+    const dd step_re = (p_re * q_re + p_im * q_im) / denominator;
+    const dd step_im = (p_im * q_re - p_re * q_im) / denominator;
+    re -= step_re;
+    im -= step_im;
+    size = std::hypot(step_re.hi, step_im.hi) / std::hypot(re.hi, im.hi);
+  }
+  return size < 1e-27;
+}
+
+// Solutions exp(z x) of a homogeneous equation that change by more than e^12 over the axis; slower
 // ones lie in the low band.
 std::vector<Exponential> fast_exponentials(const Checked& c) {
   constexpr double fast = 12;
   std::vector<Exponential> found;
   if (!c.constant || c.newton || c.axis[0].periodic) return found;
+  if (c.axis[0].order > 2) {
+    std::vector<dd> a(c.axis[0].order + 1, dd(0.0));
+    for (const auto& [order, value] : c.op.coefficients) a[order[0]] = value.constant();
+    const std::vector<std::complex<double>> roots = characteristic_roots(a);
+    for (std::size_t k = 0; k < roots.size(); ++k) {
+      const std::complex<double> z = roots[k];
+      if (std::fabs(z.real() * c.length(0).hi) < fast || z.imag() < -1e-13 * std::abs(z)) continue;
+      const bool alone = std::none_of(roots.begin(), roots.end(), [&](const auto& other) {
+        return &other != &roots[k] && std::abs(other - z) < 1e-6 * std::abs(z);
+      });
+      dd re = z.real(), im = z.imag() > 1e-13 * std::abs(z) ? z.imag() : 0.0;
+      if (!alone || !polish(a, re, im)) continue;
+      found.push_back({re, im, exponential_origin(c, re), false});
+      if (im.hi != 0) found.push_back({re, im, exponential_origin(c, re), true});
+    }
+    return found;
+  }
   const dd a = c.axis[0].second, b = c.axis[0].first;
   const Expression reaction = coefficient(c.op, {0});
   const dd e = reaction.is_zero() ? dd(0.0) : reaction.constant();
   const auto add = [&](dd rate, dd frequency) {
     if (!isfinite(rate) || !isfinite(frequency) || std::fabs((rate * c.length(0)).hi) < fast)
       return;
-    const dd origin = c.end(0, rate.hi > 0 ? 1 : 0);
+    const dd origin = exponential_origin(c, rate);
     found.push_back({rate, frequency, origin, false});
     if (frequency.hi != 0) found.push_back({rate, frequency, origin, true});
   };
@@ -211,10 +270,11 @@ la::DdMatrix Field::values(std::span<const Points> points, std::span<const int> 
   return v;
 }
 
-GridEvaluator::GridEvaluator(const Field& field, std::vector<Points> grid)
+GridEvaluator::GridEvaluator(const Field& field, std::vector<Points> grid,
+                             std::array<int, 2> highest)
     : grid_(std::move(grid)) {
   for (std::size_t k = 0; k < grid_.size(); ++k)
-    for (int order = 0; order < 3; ++order) {
+    for (int order = 0; order <= std::max(2, highest[k]); ++order) {
       la::DdMatrix f = field.basis[k]->features_at(grid_[k], order);
       features_[k][order] = k == 0 ? std::move(f) : la::transpose(f);
     }
@@ -238,6 +298,8 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
     o.max_modes = choice.most_modes;
     o.tolerance = c.dimension() == 1 ? 1e-17 : 6e-17;
     o.periodic = c.axis[k].periodic;
+    // What the modes leave counts by its derivatives.
+    if (c.strong && c.axis[k].order > 2) o.tolerance = 1e-20;
     o.scattered = c.dimension() == 1 && !c.singular;  // no integrals are needed
     o.threads = c.threads;
     wanted[k].push_back({0, 0});
@@ -282,7 +344,7 @@ void Discretisation::set_up_line(const Checked& c) {
   const auto m = static_cast<Size>(rows_.size()), r = b.size();
   const auto extra = static_cast<Size>(exponentials_.size());
   la::DdMatrix a(m, r);
-  for (int order = 0; order <= 2; ++order) {
+  for (int order = 0; order <= c.axis[0].order; ++order) {
     const Expression value = coefficient(c.op, {order});
     if (value.is_zero()) continue;
     const std::vector<Points> grid{rows_};
@@ -293,7 +355,8 @@ void Discretisation::set_up_line(const Checked& c) {
   }
   // Derivatives of even order with constant coefficients map each feature to a multiple of itself:
   // the operator stays within the modes, and so does the least-squares problem.
-  in_modes_ = c.constant && !c.newton && !c.axis[0].has_first && o.nodes_per_axis.empty();
+  in_modes_ = c.constant && !c.newton && !c.axis[0].has_first && c.axis[0].order == 2 &&
+              o.nodes_per_axis.empty();
   if (in_modes_) {
     a = b.project(b.orthonormalise(std::move(a)));
     row_weight_.assign(r, 1.0);
@@ -304,17 +367,16 @@ void Discretisation::set_up_line(const Checked& c) {
   for (const double x : a.rounded()) scale = std::max(scale, std::fabs(x));
 
   std::vector<Points> conditions;  // exponentials solve the equation: their columns are zero there
-  for (int s = 0; s < 2; ++s) {
-    const Side& side = c.problem.sides[0][s];
-    if (!has_data(side)) continue;
-    const double n = s == 0 ? -1 : 1;
-    const dd end = c.end(0, s);
-    const la::DdMatrix u = row(b, end, 0), du = row(b, end, 1);
-    Points condition(r + extra);
-    for (Size j = 0; j < r; ++j) condition[j] = u(0, j) * side.a + du(0, j) * (side.b * n);
-    for (Size j = 0; j < extra; ++j)
-      condition[r + j] =
-          exponentials_[j](end, 0) * side.a + exponentials_[j](end, 1) * (side.b * n);
+  for (const Condition& given : c.conditions) {
+    const dd end = c.end(0, given.side);
+    Points condition(r + extra, dd(0.0));
+    for (int order = 0; order <= given.order(); ++order) {
+      const double factor = given.coefficients[order];
+      if (factor == 0) continue;
+      const la::DdMatrix values = row(b, end, order);
+      for (Size j = 0; j < r; ++j) condition[j] += values(0, j) * factor;
+      for (Size j = 0; j < extra; ++j) condition[r + j] += exponentials_[j](end, order) * factor;
+    }
     double size = std::numeric_limits<double>::min();
     for (const dd& x : condition) size = std::max(size, std::fabs(x.hi));
     // A weight so large that the condition holds to all digits of a double; double-double has as
@@ -322,7 +384,6 @@ void Discretisation::set_up_line(const Checked& c) {
     const dd weight = 1e8 * scale / size;
     for (dd& x : condition) x *= weight;
     conditions.push_back(std::move(condition));
-    row_sides_.push_back(s);
     row_weight_.push_back(weight);
   }
   conditions_ = la::DdMatrix(static_cast<Size>(conditions.size()), r + extra);
@@ -428,6 +489,18 @@ la::DdMatrix LineSystem::solve(const la::DdMatrix& b) const {
 }
 
 void Discretisation::set_up_plane(const Checked& c) {
+  const auto take = [this] {
+    condition = sylvester_->condition();
+    // The eigenvalues are known to rounding of the largest.
+    singular = !(condition < 1e15);
+    smallest_eigenvalue = sylvester_->smallest_eigenvalue();
+  };
+  if (c.strong) {
+    strong_ = std::make_shared<StrongPlane>(c, basis);
+    sylvester_ = strong_->sylvester();
+    take();
+    return;
+  }
   load_.resize(2);
   std::vector<la::DdMatrix> matrix(2);
   const auto same_axis = [&] {
@@ -456,10 +529,7 @@ void Discretisation::set_up_plane(const Checked& c) {
   }
   sylvester_ = std::make_shared<la::SylvesterSolver>(std::move(matrix[0]), std::move(matrix[1]),
                                                      std::move(mixed), c.singular, c.threads);
-  condition = sylvester_->condition();
-  // The eigenvalues are known to rounding of the largest.
-  singular = !(condition < 1e15);
-  smallest_eigenvalue = sylvester_->smallest_eigenvalue();
+  take();
 }
 
 Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Field* start,
@@ -476,15 +546,22 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
     return std::move(result.x);
   };
   if (c.dimension() == 2) {
-    const la::DdMatrix load = load_plane(c, rhs, timings);
+    const la::DdMatrix lift = strong_ ? strong_->lifted(c) : la::DdMatrix();
+    const la::DdMatrix load = load_plane(c, rhs, lift, timings);
     Stopwatch watch(timings);
     la::DdMatrix x;
-    if (c.newton)
-      x = take(newton_plane(c, load,
-                            start || c.options.guess || c.start_data ? start_coefficients(c, start)
-                                                                     : sylvester_->solve(load).x));
-    else
-      x = sylvester_->solve(load).x;
+    if (c.newton) {
+      x = take(newton_plane(c, load, lift,
+                            start || c.options.guess || c.start_data
+                                ? start_coefficients(c, start, lift)
+                                : sylvester_->solve(load).x));
+    } else {
+      la::SylvesterSolver::Result result = sylvester_->solve(load);
+      // Powers of a derivative may be worse conditioned than their eigenvalues tell.
+      if (c.strong && !(result.next_correction <= 1e-12)) field.singular = true;
+      x = std::move(result.x);
+    }
+    if (c.strong) x = add_scaled(strong_->expand(x), 1.0, lift);
     field.features = la::transpose(basis[1]->to_features(la::transpose(basis[0]->to_features(x))));
     watch.lap("solve");
     return field;
@@ -496,16 +573,16 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
   if (in_modes_) f = basis[0]->project(f);
   const Size m = f.rows();
   for (Size i = 0; i < m; ++i) b.set(i, 0, f(i, 0) * row_weight_[i]);
-  for (std::size_t s = 0; s < row_sides_.size(); ++s) {
+  for (std::size_t s = 0; s < c.conditions.size(); ++s) {
     const auto i = m + static_cast<Size>(s);
-    b.set(i, 0, side_values(c, 0, row_sides_[s], {})(0, 0) * row_weight_[i]);
+    b.set(i, 0, condition_values(c, c.conditions[s], {})(0, 0) * row_weight_[i]);
   }
   watch.lap("sampling");
   const Size r = basis[0]->size();
   la::DdMatrix all;
   if (c.newton) {
     LineSystem last;
-    all = take(newton_line(c, b, start_coefficients(c, start), last));
+    all = take(newton_line(c, b, start_coefficients(c, start, {}), last));
     if (last.rows_to_modes.cols() > 0) {
       field.condition = last.condition;
       field.smallest_eigenvalue = last.smallest_eigenvalue;
@@ -525,6 +602,15 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
 
 void Discretisation::set_up_newton(const Checked& c) {
   pointwise_ = PointwiseEquation(c, c.dimension() == 1);
+  if (c.strong) {
+    for (const auto& order : pointwise_.orders())
+      for (Size k = 0; k < 2; ++k) {
+        if (at_nodes_[k][order[k]].rows() > 0) continue;
+        lift_at_nodes_[k][order[k]] = basis[k]->evaluate(basis[k]->nodes(), order[k]);
+        at_nodes_[k][order[k]] = strong_->at_nodes(k, order[k]);
+      }
+    return;
+  }
   for (const auto& order : pointwise_.orders())
     for (Size k = 0; k < c.dimension(); ++k) {
       la::DdMatrix& values = at_nodes_[k][order[k]];
@@ -533,7 +619,8 @@ void Discretisation::set_up_newton(const Checked& c) {
     }
 }
 
-la::DdMatrix Discretisation::start_coefficients(const Checked& c, const Field* start) const {
+la::DdMatrix Discretisation::start_coefficients(const Checked& c, const Field* start,
+                                                const la::DdMatrix& lift) const {
   std::vector<Points> grid;
   for (const auto& b : basis) grid.push_back(b->nodes());
   la::DdMatrix values(static_cast<Size>(grid[0].size()),
@@ -550,7 +637,7 @@ la::DdMatrix Discretisation::start_coefficients(const Checked& c, const Field* s
   }
   la::DdMatrix x = basis[0]->project(values);
   if (basis.size() > 1) x = la::transpose(basis[1]->project(la::transpose(x)));
-  return x;
+  return strong_ ? strong_->reduce(add_scaled(std::move(x), -1.0, lift)) : x;
 }
 
 NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,
@@ -586,12 +673,12 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
     line = factor_line(c, scale_rows(std::move(a), {row_weight_.begin(), row_weight_.begin() + m}));
   };
   system.correct = [&](const la::DdMatrix& rest) { return line.solve(rest); };
-  const la::DdMatrix origin = start_coefficients(c, nullptr);
+  const la::DdMatrix origin = start_coefficients(c, nullptr, {});
   return newton_or_continuation(system, std::move(x), origin, c.options.max_newton);
 }
 
 NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& load,
-                                          la::DdMatrix x) const {
+                                          const la::DdMatrix& lift, la::DdMatrix x) const {
   const la::OneBlasThread one;
   const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
   const auto& orders = pointwise_.orders();
@@ -600,16 +687,23 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
   Points reference;
   reference.reserve(orders.size());
   for (const auto& order : orders) {
-    const bool mixed = order[0] == 1 && order[1] == 1;
+    const bool mixed = order[0] > 0 && order[1] > 0;
     const Expression e = coefficient(c.op, order);
     reference.push_back(mixed || e.is_zero() ? dd(0.0) : e.constant());
   }
+  std::vector<la::DdMatrix> lifted;
+  if (strong_)
+    for (const auto& order : orders)
+      lifted.push_back(la::multiply(la::multiply(lift_at_nodes_[0][order[0]], lift, c.threads),
+                                    la::transpose(lift_at_nodes_[1][order[1]]), c.threads));
   const auto fields_of = [&](const la::DdMatrix& state) {
     std::vector<la::DdMatrix> fields;
     fields.reserve(orders.size());
     for (const auto& order : orders)
       fields.push_back(la::multiply(la::multiply(at_nodes_[0][order[0]], state, c.threads),
                                     la::transpose(at_nodes_[1][order[1]]), c.threads));
+    for (std::size_t k = 0; k < lifted.size(); ++k)
+      fields[k] = add_scaled(std::move(fields[k]), 1.0, lifted[k]);
     return fields;
   };
   NewtonSystem system;
@@ -618,17 +712,21 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
     la::DdMatrix value = pointwise_.value(grid, fields, c.threads);
     for (std::size_t k = 0; k < orders.size(); ++k)
       if (reference[k].hi != 0) value = add_scaled(std::move(value), -reference[k], fields[k]);
-    const la::DdMatrix projected =
+    la::DdMatrix projected =
         la::transpose(basis[1]->project(la::transpose(basis[0]->project(value))));
+    if (strong_) projected = strong_->reduce(projected);
     return add_scaled(sylvester_->residual(state, load), -1.0, projected);
   };
   // Products with the derivative are in double: they only correct.
-  std::array<std::array<std::vector<double>, 3>, 2> values;
+  std::array<std::array<std::vector<double>, highest_order + 1>, 2> values;
   for (Size k = 0; k < 2; ++k)
-    for (int order = 0; order < 3; ++order) values[k][order] = at_nodes_[k][order].rounded();
+    for (int order = 0; order <= highest_order; ++order)
+      values[k][order] = at_nodes_[k][order].rounded();
   std::array<std::vector<double>, 2> weighted;  // projection onto the basis, transposed
   for (Size k = 0; k < 2; ++k)
-    weighted[k] = scale_rows(basis[k]->at_nodes(), basis[k]->weights()).rounded();
+    weighted[k] = (strong_ ? strong_->tests_at_nodes(k)
+                           : scale_rows(basis[k]->at_nodes(), basis[k]->weights()))
+                      .rounded();
   const auto n = static_cast<int>(grid[0].size()), m = static_cast<int>(grid[1].size());
   const auto r = static_cast<int>(rows), q = static_cast<int>(columns);
   std::vector<std::vector<double>> slope;
@@ -646,9 +744,10 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
                 out.data(), rows_c);
     return out;
   };
-  const auto apply = [&](const std::vector<double>& y) {
-    const std::vector<double> z = sylvester_->precondition(y);
-    std::array<std::vector<double>, 3> along;  // by the derivative of the first axis
+  // The derivative less the reference operator.
+  const auto pointwise = [&](const std::vector<double>& z) {
+    std::array<std::vector<double>, highest_order + 1>
+        along;  // by the derivative of the first axis
     std::vector<double> sum(static_cast<std::size_t>(n) * m);
     for (std::size_t k = 0; k < orders.size(); ++k) {
       std::vector<double>& first = along[orders[k][0]];
@@ -657,19 +756,30 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
           product(false, true, n, m, q, first, values[1][orders[k][1]]);
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += slope[k][i] * field[i];
     }
-    std::vector<double> out = product(false, false, r, q, m,
-                                      product(true, false, r, m, n, weighted[0], sum), weighted[1]);
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] += y[i];
-    return out;
+    return product(false, false, r, q, m, product(true, false, r, m, n, weighted[0], sum),
+                   weighted[1]);
+  };
+  const auto add = [](std::vector<double> a, const std::vector<double>& b) {
+    for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+    return a;
+  };
+  const auto from_right = [&](const std::vector<double>& y) {
+    return add(pointwise(sylvester_->precondition(y)), y);
+  };
+  // With derivatives above the second the norm of a residual says little about the solution: the
+  // preconditioner comes from the left.
+  const auto from_left = [&](const std::vector<double>& y) {
+    return add(sylvester_->precondition(pointwise(y)), y);
   };
   system.correct = [&](const la::DdMatrix& rest) {
     const std::vector<double> step =
-        sylvester_->precondition(la::gmres(rest.rounded(), apply, 1e-6, 200));
+        strong_ ? la::gmres(sylvester_->precondition(rest.rounded()), from_left, 1e-8, 200)
+                : sylvester_->precondition(la::gmres(rest.rounded(), from_right, 1e-6, 200));
     la::DdMatrix out(rows, columns);
     std::copy(step.begin(), step.end(), out.hi(0));
     return out;
   };
-  const la::DdMatrix origin = start_coefficients(c, nullptr);
+  const la::DdMatrix origin = start_coefficients(c, nullptr, lift);
   return newton_or_continuation(system, std::move(x), origin, c.options.max_newton);
 }
 
@@ -680,7 +790,7 @@ la::DdMatrix Discretisation::data_on(const RightHandSide& rhs, std::span<const P
 }
 
 la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& rhs,
-                                        Timings& timings) const {
+                                        const la::DdMatrix& lift, Timings& timings) const {
   Stopwatch watch(timings);
   const Options& o = c.options;
   la::DdMatrix r;
@@ -703,7 +813,8 @@ la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& r
     watch.lap("sampling");
     r = la::transpose(basis[1]->project(la::transpose(basis[0]->project(f))));
   }
-  for (Size k = 0; k < 2; ++k)
+  if (c.strong) r = strong_->load(r, lift);
+  for (Size k = 0; k < 2 && !c.strong; ++k)
     for (int s = 0; s < 2; ++s) {
       if (!has_data(c.problem.sides[k][s])) continue;
       const Size other = 1 - k;

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "detail/linear_operator.hpp"
+#include "detail/pde_conditions.hpp"
 #include "detail/pde_problem.hpp"
 #include "detail/pde_system.hpp"
 #include "halfulp/checkpoint.hpp"
@@ -294,6 +295,10 @@ std::string_view kind_text(SideKind kind) {
       return "robin";
     case SideKind::periodic:
       return "periodic";
+    case SideKind::derivative:
+      return "derivative";
+    case SideKind::linear:
+      return "linear";
     case SideKind::none:
       return "none";
   }
@@ -342,12 +347,21 @@ std::string side_name(const Axis& axis, std::size_t end) {
   return axis.name + (end == 0 ? "-" : "+");
 }
 
-/// a u + b du/dn of a known u on one side, as a formula in all axes.
-Expression side_value(const Expression& u, const Axis& axis, std::size_t end, double a, double b) {
-  Expression value;
-  if (a != 0) value = value + Expression(a) * u;
-  if (b != 0) value = value + Expression(end == 0 ? -b : b) * u.derivative(axis.name);
+/// What a condition takes of a known u, as a formula in all axes.
+Expression side_value(const Expression& u, const Axis& axis, std::size_t end, const Side& side) {
+  Expression value, derivative = u;
+  const std::vector<double> coefficients =
+      detail::condition_coefficients(side, static_cast<int>(end));
+  for (std::size_t j = 0; j < coefficients.size(); ++j) {
+    if (j > 0) derivative = derivative.derivative(axis.name);
+    if (coefficients[j] != 0) value = value + Expression(coefficients[j]) * derivative;
+  }
   return value;
+}
+
+/// The condition of a side with this number, in the order of the file.
+const Side& condition_of(const Side& side, std::size_t index) {
+  return index == 0 ? side : side.also[index - 1];
 }
 
 // ---- the reader -----------------------------------------------------------------------------
@@ -399,6 +413,7 @@ class Reader {
     read_grid();
     read_equation();
     read_sides();
+    read_initial();
     read_observations();
     read_kernel();
     read_output();
@@ -719,15 +734,11 @@ class Reader {
   }
 
   void read_sections() const {
-    static const Names known{"domain", "params", "equation", "exact",  "forcing",     "bc",
-                             "kernel", "grid",   "solver",   "output", "observations"};
+    static const Names known{"domain",  "params", "equation", "exact",  "forcing", "bc",
+                             "initial", "kernel", "grid",     "solver", "output",  "observations"};
     static const std::map<std::string, std::string> not_yet{
         {"coefficients",
          "coefficients from arrays are not solved yet; formulas go into [equation] or [params]"},
-        {"initial",
-         "there is no [initial]: an initial value is the side \"t-\" in [bc]; initial conditions "
-         "of "
-         "second-order equations (several conditions on a side) are not solved yet"},
     };
     for (const Entry& entry : entries(root_)) {
       if (const auto found = not_yet.find(entry.name); found != not_yet.end())
@@ -1067,6 +1078,20 @@ class Reader {
     return ForcingKind::formula;
   }
 
+  template <class Fail>
+  void check_order(const std::vector<int>& orders, const std::string& name,
+                   const Fail& refuse) const {
+    int total = 0;
+    for (const int order : orders) total += order;
+    const int most = result_.gp_hm || system() ? 2 : detail::highest_order;
+    if (total > most)
+      refuse("the derivative " + name + " has order " + std::to_string(total) + "; orders above " +
+             std::to_string(most) + " are not solved" +
+             (result_.gp_hm ? " by 'gp-hm'"
+              : system()    ? " in systems"
+                            : " yet"));
+  }
+
   /// Every name of the equation must mean something; what is not solved yet is named.
   Names equation_symbols(const SourceText& source) const {
     Names symbols = axis_names_;
@@ -1082,11 +1107,7 @@ class Reader {
         continue;  // unknown functions: the parser's message
       const TextOrigin origin = origin_at(source, used.offset);
       if (const auto orders = field_derivative(name)) {
-        int total = 0;
-        for (const int order : *orders) total += order;
-        if (total > 2)
-          fail(origin, "the derivative " + name + " has order " + std::to_string(total) +
-                           "; orders above 2 are not solved yet");
+        check_order(*orders, name, [&](const std::string& message) { fail(origin, message); });
         if (!contains(symbols, name)) symbols.push_back(name);
         continue;
       }
@@ -1451,9 +1472,9 @@ class Reader {
         const auto index = static_cast<std::size_t>(found - all.begin());
         Position& first = side_positions_[index / 2][index % 2];
         if (first.line != 0)
-          fail(entry.position, "side " + *found + " is given twice, first in line " +
-                                   std::to_string(first.line) +
-                                   " (several conditions on a side are not solved yet)");
+          fail(entry.position,
+               "side " + *found + " is given twice, first in line " + std::to_string(first.line) +
+                   "; several conditions on a side are an array [{ ... }, { ... }]");
         first = entry.position;
         problem.sides[index / 2][index % 2] = read_side(entry, index / 2, index % 2);
       }
@@ -1462,32 +1483,55 @@ class Reader {
 
   Side read_side(const Entry& entry, std::size_t axis, std::size_t end) {
     const std::string name = side_name(result_.problem.axes[axis], end);
-    const toml::node* node = entry.node;
-    if (const auto* array = node->as_array()) {
-      if (array->size() != 1)
-        fail(entry.position, "side " + name + " has " + std::to_string(array->size()) +
-                                 " conditions; several conditions on a side are not solved yet");
-      node = array->get(0);
-    }
-    const auto* table = node->as_table();
-    if (!table) fail_type(*node, "side " + name, "a table { type = ..., g = ... }");
-    check_keys(*table, "side " + name, {"type", "g", "a", "b"});
-    const auto* type = table->get("type");
-    if (!type) fail(entry.position, "side " + name + " has no type");
-    constexpr SideKind kinds[] = {SideKind::dirichlet, SideKind::neumann, SideKind::robin,
-                                  SideKind::periodic, SideKind::none};
+    const auto* array = entry.node->as_array();
+    if (!array) return read_condition(*entry.node, entry.position, axis, end, 0);
+    if (array->empty()) fail(entry.position, "side " + name + " has an empty array of conditions");
     Side side;
-    side.kind =
-        kinds[word_of(*type, "type", {"dirichlet", "neumann", "robin", "periodic", "none"})];
+    for (std::size_t i = 0; i < array->size(); ++i) {
+      const toml::node& node = *array->get(i);
+      Side one = read_condition(node, array->size() == 1 ? entry.position : node.source().begin,
+                                axis, end, i);
+      if (array->size() > 1 && (one.kind == SideKind::periodic || one.kind == SideKind::none))
+        fail(node.source().begin, "side " + name + " is " + std::string(kind_text(one.kind)) +
+                                      " and has other conditions as well");
+      if (i == 0)
+        side = std::move(one);
+      else
+        side.also.push_back(std::move(one));
+    }
+    return side;
+  }
+
+  Side read_condition(const toml::node& node, Position position, std::size_t axis, std::size_t end,
+                      std::size_t index) {
+    const std::string name = side_name(result_.problem.axes[axis], end);
+    const auto* table = node.as_table();
+    if (!table) fail_type(node, "side " + name, "a table { type = ..., g = ... }");
+    check_keys(*table, "side " + name, {"type", "g", "a", "b", "order", "coefficients"});
+    const auto* type = table->get("type");
+    if (!type) fail(position, "side " + name + " has no type");
+    constexpr SideKind kinds[] = {SideKind::dirichlet, SideKind::neumann, SideKind::robin,
+                                  SideKind::periodic,  SideKind::none,    SideKind::derivative,
+                                  SideKind::linear};
+    Side side;
+    side.kind = kinds[word_of(
+        *type, "type",
+        {"dirichlet", "neumann", "robin", "periodic", "none", "derivative", "linear"})];
     const bool conditions = side.kind != SideKind::periodic && side.kind != SideKind::none;
-    for (const char* key : {"a", "b", "g"}) {
+    for (const std::string key : {"a", "b", "g", "order", "coefficients"}) {
       const auto* given = table->get(key);
-      const bool allowed = *key == 'g' ? conditions : side.kind == SideKind::robin;
+      const bool allowed = key == "g"              ? conditions
+                           : key == "order"        ? side.kind == SideKind::derivative
+                           : key == "coefficients" ? side.kind == SideKind::linear
+                                                   : side.kind == SideKind::robin;
       if (given && !allowed)
         fail(given->source().begin,
              "side " + name + " is " + std::string(kind_text(side.kind)) + ", which has no " + key);
-      if (!given && *key != 'g' && allowed)
-        fail(entry.position, "side " + name + " is robin, a*u + b*du/dn = g, and has no " + key);
+      if (given || !allowed || key == "g") continue;
+      fail(position, side.kind == SideKind::robin
+                         ? "side " + name + " is robin, a*u + b*du/dn = g, and has no " + key
+                         : "side " + name + " is " + std::string(kind_text(side.kind)) +
+                               " and has no " + key);
     }
     side.a = side.kind == SideKind::dirichlet ? 1 : 0;
     side.b = side.kind == SideKind::neumann ? 1 : 0;
@@ -1495,24 +1539,100 @@ class Reader {
       side.a = constant_of(*table->get("a"), "a").hi;
       side.b = constant_of(*table->get("b"), "b").hi;
       if (side.a == 0 && side.b == 0)
-        fail(entry.position, "side " + name + " has a = b = 0, which is no condition");
+        fail(position, "side " + name + " has a = b = 0, which is no condition");
     }
-    if (const auto* g = table->get("g")) {
-      Expression value;
-      if (g->as_string() && g->as_string()->get() == "exact") {
-        if (!result_.problem.exact)
-          fail(g->source().begin, "g is \"exact\", which needs [exact] " + side_field_);
-        value = side_value(*result_.problem.exact, result_.problem.axes[axis], end, side.a, side.b);
-      } else {
-        value = expression_of(*g, "g", axis_names_);
-        sides_to_compare_.emplace_back(axis, end);
-      }
-      const Axis& normal = result_.problem.axes[axis];
-      side.g = value.substitute(normal.name, Expression(end == 0 ? normal.lower : normal.upper));
-    } else if (conditions) {
-      sides_to_compare_.emplace_back(axis, end);
+    if (side.kind == SideKind::derivative)
+      side.order =
+          static_cast<int>(integer_of(*table->get("order"), "order", 0, detail::highest_order - 1));
+    if (side.kind == SideKind::linear) {
+      const auto* node_of = table->get("coefficients");
+      const auto* array = node_of->as_array();
+      if (!array)
+        fail_type(*node_of, "coefficients", "an array of numbers, of u, its first derivative, ...");
+      for (const auto& element : *array)
+        side.coefficients.push_back(constant_of(element, "a coefficient").hi);
+      if (side.coefficients.size() > static_cast<std::size_t>(detail::highest_order) ||
+          detail::condition_coefficients(side, 0).empty())
+        fail(node_of->source().begin, "coefficients must be one to four numbers, not all 0");
     }
+    read_data(side, table->get("g"), axis, end, index);
+    condition_positions_[{axis, end}].push_back(position);
     return side;
+  }
+
+  /// g of a condition: given, made from [exact], or zero.
+  void read_data(Side& side, const toml::node* g, std::size_t axis, std::size_t end,
+                 std::size_t index) {
+    if (side.kind == SideKind::periodic || side.kind == SideKind::none) return;
+    const Axis& normal = result_.problem.axes[axis];
+    Expression value;
+    if (g && g->as_string() && g->as_string()->get() == "exact") {
+      if (!result_.problem.exact)
+        fail(g->source().begin, "g is \"exact\", which needs [exact] " + side_field_);
+      value = side_value(*result_.problem.exact, normal, end, side);
+    } else {
+      if (g) value = expression_of(*g, "g", axis_names_);
+      conditions_to_compare_.push_back({axis, end, index});
+    }
+    if (g)
+      side.g = value.substitute(normal.name, Expression(end == 0 ? normal.lower : normal.upper));
+  }
+
+  /// [initial]: u and its derivatives at the lower end of one dimension.
+  void read_initial() {
+    const auto* table = section("initial");
+    if (!table) return;
+    Problem& problem = result_.problem;
+    std::map<int, Entry> given;
+    std::optional<std::size_t> time;
+    for (const Entry& entry : entries(*table)) {
+      const auto orders = detail::derivative_orders(problem.axes, entry.name);
+      if (!orders)
+        fail(entry.position,
+             "unknown key " + quote(entry.name) +
+                 " in [initial] (known: u and its derivatives along one dimension)");
+      int total = 0;
+      std::size_t axis = 0;
+      for (std::size_t i = 0; i < orders->size(); ++i) {
+        total += (*orders)[i];
+        if ((*orders)[i] > 0) axis = i;
+      }
+      if (total != (*orders)[axis] || (total > 0 && time && *time != axis))
+        fail(entry.position, "[initial] has derivatives along more than one dimension");
+      if (total >= detail::highest_order)
+        fail(entry.position, "initial values are u and its derivatives to third order");
+      if (total > 0) time = axis;
+      given.emplace(total, entry);
+    }
+    if (given.empty()) fail(section_position("initial"), "[initial] is empty");
+    if (!time) {
+      const auto t = std::find(axis_names_.begin(), axis_names_.end(), "t");
+      if (t == axis_names_.end() && axis_names_.size() > 1)
+        fail(given.begin()->second.position,
+             "[initial] u alone is meant for a dimension t; give it as a condition in [bc]");
+      time = t == axis_names_.end() ? 0u : static_cast<std::size_t>(t - axis_names_.begin());
+    }
+    Position& first = side_positions_[*time][0];
+    if (first.line != 0)
+      fail(given.begin()->second.position, "side " + side_name(problem.axes[*time], 0) +
+                                               " has conditions in [bc] as well, line " +
+                                               std::to_string(first.line));
+    first = given.begin()->second.position;
+    Side& side = problem.sides[*time][0];
+    std::size_t index = 0;
+    for (const auto& [order, entry] : given) {
+      Side one;
+      one.kind = order == 0 ? SideKind::dirichlet : SideKind::derivative;
+      one.a = order == 0 ? 1 : 0;
+      one.order = order == 0 ? 1 : order;
+      read_data(one, entry.node, *time, 0, index);
+      condition_positions_[{*time, 0}].push_back(entry.position);
+      if (index == 0)
+        side = std::move(one);
+      else
+        side.also.push_back(std::move(one));
+      ++index;
+    }
   }
 
   // -- systems --
@@ -1579,6 +1699,9 @@ class Reader {
     read_solver();
     if (result_.gp_hm) fail(method_position_, "method 'gp-hm' is for a single equation");
     if (section("grid")) fail(section_position("grid"), "[grid] of a system is left to the solver");
+    if (section("initial"))
+      fail(section_position("initial"),
+           "initial values of a system are conditions on the lower side in [bc]");
     if (section("observations"))
       fail(section_position("observations"), "observations of a system are not solved yet");
     read_system_equations();
@@ -1723,12 +1846,16 @@ class Reader {
       side_field_ = field_names_[i];
       result_.problem.exact = problem.fields[i].exact;  // what "exact" means
       const auto read = [&](const toml::node& one) {
-        sides_to_compare_.clear();
+        conditions_to_compare_.clear();
         const Entry inner{all[side], entry.position, &one};
         const Side condition = read_side(inner, side / 2, side % 2);
+        if (condition.kind == SideKind::derivative || condition.kind == SideKind::linear)
+          fail(entry.position, "side " + all[side] + " of " + field_names_[i] + " is " +
+                                   std::string(kind_text(condition.kind)) +
+                                   ", which is for one equation only, not for systems");
         require_finite(condition.g, entry.position,
                        "g of " + field_names_[i] + " on side " + all[side], side / 2, side % 2);
-        if (!sides_to_compare_.empty() && problem.fields[i].exact)
+        if (!conditions_to_compare_.empty() && problem.fields[i].exact)
           compare_side(condition, i, side / 2, side % 2);
         problem.sides.push_back({field_names_[i], all[side], condition});
       };
@@ -1773,8 +1900,8 @@ class Reader {
 
   /// [exact] must fulfil a condition that was not made from it.
   void compare_side(const Side& side, std::size_t i, std::size_t axis, std::size_t end) {
-    const Expression known = side_value(*result_.system->fields[i].exact,
-                                        result_.problem.axes[axis], end, side.a, side.b);
+    const Expression known =
+        side_value(*result_.system->fields[i].exact, result_.problem.axes[axis], end, side);
     double largest = 0, scale = 0;
     const double width = (result_.problem.axes[axis].upper - result_.problem.axes[axis].lower).hi;
     sample({*result_.system->fields[i].exact}, {}, 0, [&](const auto&, const auto& values) {
@@ -2237,11 +2364,7 @@ class Reader {
       fail(position, "unknown field " + quote(name) + suggestion(name, known) +
                          " (known: " + joined(known) + ")");
     }
-    int total = 0;
-    for (const int order : *orders) total += order;
-    if (total > 2)
-      fail(position, "the derivative " + name + " has order " + std::to_string(total) +
-                         "; orders above 2 are not solved yet");
+    check_order(*orders, name, [&](const std::string& message) { fail(position, message); });
     return {detail::derivative_name(problem.axes, *orders), FieldKind::derivative, *orders};
   }
 
@@ -2270,18 +2393,44 @@ class Reader {
       for (const int order : orders) derivative = derivative || order > 0;
     if (!derivative)
       fail(equation_position_, "the equation has no derivative of u: there is nothing to solve");
-    if (problem.axes.size() == 2) check_type();
+    for (std::size_t i = 0; i < problem.axes.size(); ++i)
+      for (std::size_t end = 0; end < 2; ++end)
+        if (problem.sides[i][end].kind == SideKind::periodic &&
+            problem.sides[i][1 - end].kind != SideKind::periodic)
+          fail(side_positions_[i][end],
+               "side " + side_name(problem.axes[i], end) + " is periodic, so side " +
+                   side_name(problem.axes[i], 1 - end) + " must be periodic too");
     if (problem.axes.size() == 3) check_box();
+    const bool strong = detail::needs_strong_conditions(problem, equation_.orders, operator_);
+    if (result_.measurements) {
+      bool beyond = strong || (problem.axes.size() == 1 && axis_order(0) > 2);
+      for (const auto& sides : problem.sides)
+        for (const Side& side : sides)
+          beyond = beyond || !side.also.empty() || side.kind == SideKind::derivative ||
+                   side.kind == SideKind::linear;
+      if (beyond)
+        fail(equation_position_,
+             "a hyperbolic equation, one above second order, or conditions other than one of "
+             "dirichlet, neumann or robin a side: with noisy data these are not solved yet");
+    }
+    if (strong) {
+      check_strong(bc);
+      return;
+    }
 
     for (std::size_t i = 0; i < problem.axes.size(); ++i) {
       const Axis& axis = problem.axes[i];
       const auto& [lower, upper] = problem.sides[i];
-      for (std::size_t end = 0; end < 2; ++end)
-        if (problem.sides[i][end].kind == SideKind::periodic &&
-            problem.sides[i][1 - end].kind != SideKind::periodic)
-          fail(side_positions_[i][end], "side " + side_name(axis, end) + " is periodic, so side " +
-                                            side_name(axis, 1 - end) + " must be periodic too");
       if (lower.kind == SideKind::periodic) continue;
+      const auto all = detail::conditions_of(problem, static_cast<std::ptrdiff_t>(i));
+      if (problem.axes.size() == 1 && (all.size() > 1 || axis_order(i) > 2)) {
+        if (static_cast<int>(all.size()) != axis_order(i))
+          fail(bc, "sides " + axis.name + "- and " + axis.name + "+ have " +
+                       std::to_string(all.size()) + " conditions: the equation is of order " +
+                       std::to_string(axis_order(i)) + " in " + axis.name +
+                       " and takes as many, on one side or on both");
+        continue;
+      }
       const int given = (lower.kind != SideKind::none) + (upper.kind != SideKind::none);
       switch (axis_order(i)) {
         case 0:
@@ -2323,13 +2472,41 @@ class Reader {
     if (problem.axes.size() == 2) check_directions();
   }
 
+  /// Two dimensions, several conditions on a side or derivatives above second order.
+  void check_strong(Position bc) const {
+    const auto wrong = detail::objection_to(result_.problem, equation_.orders, operator_);
+    if (!wrong) {
+      bool free = !contains(equation_.names, "u");
+      for (std::ptrdiff_t i = 0; i < 2; ++i)
+        for (const auto& condition : detail::conditions_of(result_.problem, i))
+          if (condition.coefficients[0] != 0) free = false;
+      if (free)
+        fail(bc,
+             "no condition has u itself, nor has the equation: u is determined up to a constant "
+             "only, which is not solved for an equation of this kind");
+      return;
+    }
+    if (wrong->axis < 0) fail(equation_position_, wrong->found + ", must be " + wrong->rule);
+    const auto axis = static_cast<std::size_t>(wrong->axis);
+    const std::string& name = axis_names_[axis];
+    Position position = bc;
+    for (std::size_t end = 2; end-- > 0;)
+      if (side_positions_[axis][end].line != 0 &&
+          (wrong->side < 0 || static_cast<std::size_t>(wrong->side) == end))
+        position = side_positions_[axis][end];
+    fail(position, (wrong->side < 0 ? "sides " + name + "- and " + name + "+"
+                                    : "side " + side_name(result_.problem.axes[axis],
+                                                          static_cast<std::size_t>(wrong->side))) +
+                       ": " + wrong->found + ", must be " + wrong->rule);
+  }
+
   /// Says so where constants solve the homogeneous problem.
   void check_unique() {
     const Problem& problem = result_.problem;
     if (contains(equation_.names, "u") || observed()) return;
-    for (const auto& sides : problem.sides)
-      for (const Side& side : sides)
-        if (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a != 0) return;
+    for (std::size_t i = 0; i < problem.axes.size(); ++i)
+      for (const auto& condition : detail::conditions_of(problem, static_cast<std::ptrdiff_t>(i)))
+        if (condition.coefficients[0] != 0) return;
     // In the solver's words, so that a program that has both warnings shows one.
     warn(problem.exact ? "u is free up to a constant: its mean is that of the exact solution"
                        : "u is free up to a constant: its mean is set to zero");
@@ -2374,22 +2551,6 @@ class Reader {
     }
   }
 
-  /// Second-order equations in two dimensions, whatever their sides.
-  void check_type() const {
-    const auto value = [&](const std::vector<int>& orders) {
-      const auto found = operator_.coefficients.find(orders);
-      return found == operator_.coefficients.end() ? 0.0 : found->second.constant().hi;
-    };
-    for (const auto& orders : std::vector<std::vector<int>>{{2, 0}, {1, 1}, {0, 2}}) {
-      const auto found = operator_.coefficients.find(orders);
-      if (found != operator_.coefficients.end() && !found->second.is_constant()) return;
-    }
-    if (value({1, 1}) * value({1, 1}) > 4 * value({2, 0}) * value({0, 2}))
-      fail(equation_position_,
-           "the equation is hyperbolic; hyperbolic equations of second order (they need two "
-           "conditions on one side) are not solved yet");
-  }
-
   /// What three dimensions admit: a sum of second derivatives of one sign, and u.
   void check_box() const {
     const std::string rest = "; in three dimensions these are not solved yet";
@@ -2402,6 +2563,7 @@ class Reader {
         highest = std::max(highest, order);
       }
       const std::string name = detail::derivative_name(result_.problem.axes, orders);
+      if (total > 2) fail(equation_position_, "the derivative " + name + rest);
       if (!coefficient.is_constant())
         fail(equation_position_, "the coefficient of " + name + " varies" + rest);
       if (highest == 1)
@@ -2416,6 +2578,14 @@ class Reader {
              "the equation is not elliptic: in three dimensions each has a second derivative, all "
              "of one sign");
     }
+    for (std::size_t i = 0; i < 3; ++i)
+      for (std::size_t end = 0; end < 2; ++end) {
+        const Side& side = result_.problem.sides[i][end];
+        if (!side.also.empty() || side.kind == SideKind::derivative ||
+            side.kind == SideKind::linear)
+          fail(side_positions_[i][end],
+               "several conditions on a side, or one of another kind" + rest);
+      }
     if (std::holds_alternative<GridSamples>(result_.problem.forcing))
       fail(equation_position_, "a forcing from an array" + rest);
     if (!result_.options.nodes_per_axis.empty())
@@ -2484,9 +2654,15 @@ class Reader {
                        orders[0] == axis_order(0));
     for (std::size_t i = 0; i < problem.axes.size(); ++i)
       for (std::size_t end = 0; end < 2; ++end)
-        if (problem.sides[i][end].kind != SideKind::none)
-          require_finite(problem.sides[i][end].g, side_positions_[i][end],
+        for (std::size_t k = 0; k <= problem.sides[i][end].also.size(); ++k) {
+          const Side& side = condition_of(problem.sides[i][end], k);
+          if (side.kind == SideKind::none) continue;
+          const auto& positions = condition_positions_[{i, end}];
+          require_finite(side.g,
+                         positions.size() > 1 ? positions[std::min(k, positions.size() - 1)]
+                                              : side_positions_[i][end],
                          "g on side " + side_name(problem.axes[i], end), i, end);
+        }
   }
 
   void check_variable(const Expression& coefficient, const std::string& name, bool leading) {
@@ -2540,9 +2716,9 @@ class Reader {
         warn("[exact] u does not solve the equation: residual " + number_text(largest) + " at " +
              point_text(worst) + " (largest term " + number_text(scale) + ")");
     }
-    for (const auto& [i, end] : sides_to_compare_) {
-      const Side& side = problem.sides[i][end];
-      const Expression known = side_value(*problem.exact, problem.axes[i], end, side.a, side.b);
+    for (const auto& [i, end, index] : conditions_to_compare_) {
+      const Side& side = condition_of(problem.sides[i][end], index);
+      const Expression known = side_value(*problem.exact, problem.axes[i], end, side);
       double largest = 0, scale = 0;
       sample({known, side.g}, i, end, [&](const auto&, const auto& values) {
         const double difference = std::abs(values[0] - values[1]);
@@ -2571,7 +2747,9 @@ class Reader {
   detail::Equation equation_;
   LinearOperator operator_;
   std::vector<std::array<Position, 2>> side_positions_;
-  std::vector<std::pair<std::size_t, std::size_t>> sides_to_compare_;  ///< g is not "exact"
+  std::map<std::pair<std::size_t, std::size_t>, std::vector<Position>> condition_positions_;
+  std::vector<std::array<std::size_t, 3>> conditions_to_compare_;  ///< axis, end, number: g is not
+                                                                   ///< "exact"
   Position exact_position_, equation_position_, forcing_position_, method_position_;
   Position noise_position_;
   bool nodes_given_ = false;
@@ -2661,15 +2839,31 @@ void describe_equation(std::ostream& out, const Label& label, const Formula& for
   bool first = true;
   for (std::size_t i = 0; i < problem.axes.size(); ++i)
     for (std::size_t end = 0; end < 2; ++end) {
-      const Side& side = problem.sides[i][end];
-      label(std::exchange(first, false) ? "sides" : "");
-      out << side_name(problem.axes[i], end) << ' ' << kind_text(side.kind);
-      if (side.kind == SideKind::dirichlet) out << ": u = " << formula(side.g);
-      if (side.kind == SideKind::neumann) out << ": du/dn = " << formula(side.g);
-      if (side.kind == SideKind::robin)
-        out << ": " << number_text(side.a) << "*u + " << number_text(side.b)
-            << "*du/dn = " << formula(side.g);
-      out << '\n';
+      for (std::size_t k = 0; k <= problem.sides[i][end].also.size(); ++k) {
+        const Side& side = condition_of(problem.sides[i][end], k);
+        label(std::exchange(first, false) ? "sides" : "");
+        out << side_name(problem.axes[i], end) << ' ' << kind_text(side.kind);
+        if (side.kind == SideKind::dirichlet) out << ": u = " << formula(side.g);
+        if (side.kind == SideKind::neumann) out << ": du/dn = " << formula(side.g);
+        if (side.kind == SideKind::robin)
+          out << ": " << number_text(side.a) << "*u + " << number_text(side.b)
+              << "*du/dn = " << formula(side.g);
+        if (side.kind == SideKind::derivative || side.kind == SideKind::linear) {
+          out << ": ";
+          const auto c = detail::condition_coefficients(side, static_cast<int>(end));
+          bool more = false;
+          for (std::size_t j = 0; j < c.size(); ++j) {
+            if (c[j] == 0) continue;
+            std::vector<int> orders(problem.axes.size(), 0);
+            orders[i] = static_cast<int>(j);
+            if (std::exchange(more, true)) out << " + ";
+            if (c[j] != 1) out << number_text(c[j]) << '*';
+            out << detail::derivative_name(problem.axes, orders);
+          }
+          out << " = " << formula(side.g);
+        }
+        out << '\n';
+      }
     }
   if (file.measurements) {
     const auto noise = [](const Noise& n) {

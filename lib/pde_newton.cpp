@@ -53,7 +53,7 @@ PointwiseEquation::PointwiseEquation(const Checked& c, bool keep_constant) {
   std::vector<std::string> inputs = c.names;
   std::vector<Expression> partial;
   for (std::size_t k = 0; k < e.names.size(); ++k) {
-    const bool mixed = e.orders[k].size() > 1 && e.orders[k][0] == 1 && e.orders[k][1] == 1;
+    const bool mixed = e.orders[k].size() > 1 && e.orders[k][0] > 0 && e.orders[k][1] > 0;
     if (!keep_constant && e.partial[k].is_constant() && !mixed) {
       left = left.substitute(e.names[k], Expression(0.0));  // affine in it: leaves the rest alone
       continue;
@@ -84,7 +84,7 @@ std::vector<std::vector<double>> PointwiseEquation::partial(std::span<const Poin
   std::vector<std::vector<double>> out(orders_.size(), std::vector<double>(n * m));
   if (orders_.empty()) return out;
   at_points<double>(grid, fields, threads, [&](Size i, Size j, std::span<const double> inputs) {
-    double values[16];  // derivatives to order two in three dimensions: ten
+    double values[16];  // derivatives to order four in two dimensions: fifteen
     partial_.front()(inputs, std::span<double>(values, orders_.size()));
     for (std::size_t k = 0; k < orders_.size(); ++k) out[k][i + j * n] = values[k];
   });

@@ -287,8 +287,8 @@ Json norms_json(const Norms& norms) {
 }
 
 std::string_view side_kind(SideKind kind) {
-  constexpr std::array<std::string_view, 5> names = {"dirichlet", "neumann", "robin", "periodic",
-                                                     "none"};
+  constexpr std::array<std::string_view, 7> names = {"dirichlet", "neumann",    "robin", "periodic",
+                                                     "none",      "derivative", "linear"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -335,15 +335,21 @@ Json problem_json(const PdeFile& file, std::span<const std::vector<double>> axes
   }
   for (std::size_t d = 0; d < problem.sides.size(); ++d) {
     for (std::size_t end = 0; end < 2; ++end) {
-      const Side& side = problem.sides[d][end];
-      Json entry = {{"side", problem.axes[d].name + (end == 0 ? "-" : "+")},
-                    {"type", side_kind(side.kind)}};
-      if (side.kind != SideKind::periodic && side.kind != SideKind::none) {
-        entry["a"] = side.a;
-        entry["b"] = side.b;
-        entry["g"] = side.g.brief_text(longest_formula);
-      }
-      json["sides"].push_back(entry);
+      const auto add = [&](const Side& side) {
+        Json entry = {{"side", problem.axes[d].name + (end == 0 ? "-" : "+")},
+                      {"type", side_kind(side.kind)}};
+        if (side.kind == SideKind::derivative)
+          entry["order"] = side.order;
+        else if (side.kind == SideKind::linear)
+          entry["coefficients"] = side.coefficients;
+        else if (side.kind != SideKind::periodic && side.kind != SideKind::none)
+          entry.update({{"a", side.a}, {"b", side.b}});
+        if (side.kind != SideKind::periodic && side.kind != SideKind::none)
+          entry["g"] = side.g.brief_text(longest_formula);
+        json["sides"].push_back(entry);
+      };
+      add(problem.sides[d][end]);
+      for (const Side& side : problem.sides[d][end].also) add(side);
     }
   }
   json["forcing"] = nullptr;

@@ -103,6 +103,45 @@ Expression coefficient(const LinearOperator& op, const std::vector<int>& order) 
   return it == op.coefficients.end() ? Expression() : it->second;
 }
 
+namespace {
+
+// Each condition on its own: whether it is one.
+void check_conditions(const Problem& problem) {
+  for (std::size_t k = 0; k < problem.axes.size(); ++k) {
+    for (int s = 0; s < 2; ++s) {
+      const std::string name = "problem.sides." + problem.axes[k].name + (s == 0 ? "-" : "+");
+      const auto one = [&](const Side& side) {
+        if (side.kind == SideKind::none || side.kind == SideKind::periodic) return;
+        if (side.kind == SideKind::derivative && !(side.order >= 0 && side.order < highest_order))
+          refuse(name + ".order", std::to_string(side.order), "in 0 ... 3");
+        if (side.kind == SideKind::robin &&
+            !(std::isfinite(side.a) && std::isfinite(side.b) && (side.a != 0 || side.b != 0)))
+          refuse(name, "a = " + std::to_string(side.a) + ", b = " + std::to_string(side.b),
+                 "finite and not both zero");
+        const std::vector<double> c = condition_coefficients(side, s);
+        for (const double value : c)
+          if (!std::isfinite(value))
+            refuse(name + ".coefficients", std::to_string(value), "finite");
+        if (c.empty() || static_cast<int>(c.size()) > highest_order)
+          refuse(name + ".coefficients",
+                 c.empty() ? "all zero" : std::to_string(c.size()) + " given",
+                 "one to four, not all zero");
+      };
+      const Side& side = problem.sides[k][s];
+      one(side);
+      if (!side.also.empty() && !has_data(side))
+        refuse(name + ".also", "given on a side without a condition", "empty there");
+      for (const Side& more : side.also) {
+        one(more);
+        if (!has_data(more) || !more.also.empty())
+          refuse(name + ".also", "periodic, none or nested", "conditions on the same side");
+      }
+    }
+  }
+}
+
+}  // namespace
+
 Checked check(Problem problem, Options options) {
   Checked c;
   if (problem.axes.empty() || problem.axes.size() > 3)
@@ -130,21 +169,29 @@ Checked check(Problem problem, Options options) {
   for (const auto& order : equation.orders) {
     int total = 0;
     for (const int o : order) total += o;
-    if (total > 2)
+    if (total > (d == 3 ? 2 : highest_order))
       refuse("problem.equation", "a derivative of order " + std::to_string(total),
-             "of order two at most");
+             d == 3 ? "of order two at most in three dimensions" : "of order four at most");
   }
   c.constant = std::all_of(c.op.coefficients.begin(), c.op.coefficients.end(),
                            [](const auto& entry) { return entry.second.is_constant(); });
-  if (!equation.linear || (varies && d > 1)) c.newton = std::move(equation);
-  if (d == 2) {
-    const double mixed = coefficient(c.op, {1, 1}).constant().hi;
-    if (mixed * mixed >
-        4 * (coefficient(c.op, {2, 0}).constant() * coefficient(c.op, {0, 2}).constant()).hi)
-      refuse("problem.equation", "a hyperbolic equation of second order",
-             "elliptic or parabolic: a hyperbolic one needs two conditions on one side, which is "
-             "not solved yet");
+  check_conditions(problem);
+  c.strong = needs_strong_conditions(problem, equation.orders, c.op);
+  if (c.strong) {
+    if (const auto wrong = objection_to(problem, equation.orders, c.op))
+      refuse(wrong->axis < 0 ? "problem.equation"
+                             : "problem.sides." + c.names[wrong->axis] +
+                                   (wrong->side < 0    ? ""
+                                    : wrong->side == 0 ? "-"
+                                                       : "+"),
+             wrong->found, wrong->rule);
   }
+  const bool mixes =
+      std::any_of(equation.orders.begin(), equation.orders.end(),
+                  [d](const auto& order) { return d == 2 && order[0] > 0 && order[1] > 0; });
+  const std::vector<std::vector<int>> all_orders = equation.orders;
+  // With strong conditions mixed derivatives are left to the pointwise part.
+  if (!equation.linear || (varies && d > 1) || (c.strong && mixes)) c.newton = std::move(equation);
   bool undetermined = !occurs(std::vector<int>(d, 0));
   for (Size k = 0; k < d; ++k) {
     AxisOperator& axis = c.axis[k];
@@ -152,7 +199,9 @@ Checked check(Problem problem, Options options) {
     const Expression first = coefficient(c.op, orders(d, k, 1));
     axis.has_second = occurs(orders(d, k, 2));
     axis.has_first = occurs(orders(d, k, 1));
-    if (d == 2 && axis.has_second && second.is_zero())
+    axis.order = axis_order(all_orders, k);
+    axis.evolution = evolution_side(problem, k, axis.order);
+    if (d == 2 && !c.strong && axis.has_second && second.is_zero())
       refuse("problem.equation", "no second derivative in " + c.names[k] + " at the guess",
              "elliptic or parabolic there (options.guess)");
     if (c.constant) {
@@ -163,26 +212,27 @@ Checked check(Problem problem, Options options) {
     axis.periodic = sides[0].kind == SideKind::periodic;
     if (axis.periodic != (sides[1].kind == SideKind::periodic))
       refuse("problem.sides." + c.names[k], "one periodic side", "periodic on both sides");
-    int conditions = 0;
-    for (int s = 0; s < 2; ++s) {
-      Side& side = sides[s];
-      const std::string name = "problem.sides." + c.names[k] + (s == 0 ? "-" : "+");
+    for (Side& side : sides) {
       if (side.kind == SideKind::dirichlet) side.a = 1, side.b = 0;
       if (side.kind == SideKind::neumann) side.a = 0, side.b = 1;
-      if (!std::isfinite(side.a) || !std::isfinite(side.b) ||
-          (side.kind != SideKind::none && side.kind != SideKind::periodic && side.a == 0 &&
-           side.b == 0))
-        refuse(name, "a = " + std::to_string(side.a) + ", b = " + std::to_string(side.b),
-               "finite and not both zero");
-      if (side.kind == SideKind::none || side.kind == SideKind::periodic) continue;
-      ++conditions;
-      if (side.a != 0) undetermined = false;
     }
-    const int needed = axis.periodic ? 0 : axis.has_second ? 2 : axis.has_first ? 1 : 0;
-    if (conditions != needed)
-      refuse("problem.sides." + c.names[k], std::to_string(conditions) + " conditions",
+    const std::vector<Condition> conditions = conditions_of(problem, k);
+    for (const Condition& condition : conditions)
+      if (condition.coefficients[0] != 0) undetermined = false;
+    const int needed = axis.periodic ? 0 : axis.order;
+    if (static_cast<int>(conditions.size()) != needed)
+      refuse("problem.sides." + c.names[k], std::to_string(conditions.size()) + " conditions",
              "as many as the order of the equation in " + c.names[k] + ", which is " +
                  std::to_string(needed));
+    if (d == 3)
+      for (const Condition& condition : conditions)
+        if (!has_data(sides[condition.side]) || !sides[condition.side].also.empty() ||
+            sides[condition.side].kind == SideKind::derivative ||
+            sides[condition.side].kind == SideKind::linear)
+          refuse("problem.sides." + c.names[k] + (condition.side == 0 ? "-" : "+"),
+                 "a condition of another kind",
+                 "one condition, dirichlet, neumann or robin, in three dimensions");
+    c.conditions.insert(c.conditions.end(), conditions.begin(), conditions.end());
   }
   if (options.max_newton < 1)
     refuse("options.max_newton", std::to_string(options.max_newton), ">= 1");
@@ -211,8 +261,8 @@ Checked check(Problem problem, Options options) {
     if (!options.nodes_per_axis.empty())
       refuse("options.nodes_per_axis", "given", "left to the solver in three dimensions");
   }
-  if (d == 2) {
-    c.reaction = coefficient(c.op, {0, 0}).constant();
+  if (d == 2) c.reaction = coefficient(c.op, {0, 0}).constant();
+  if (d == 2 && !c.strong) {
     c.mixed = coefficient(c.op, {1, 1}).constant();
     // The sign that makes the operator positive: minus the second derivatives, or, without any,
     // the one for which the prescribed sides are those where the flow enters.
@@ -242,6 +292,9 @@ Checked check(Problem problem, Options options) {
     }
   }
   c.singular = undetermined;
+  if (c.strong && c.singular)
+    refuse("problem.sides", "no condition on u",
+           "one on some side, for an equation of this kind (constants solve it)");
   if (c.newton && d == 2) {
     if (c.singular)
       refuse("problem.sides", "no condition on u",
@@ -251,7 +304,7 @@ Checked check(Problem problem, Options options) {
              "empty: nonlinear equations and variable coefficients use the nodes of the basis");
     c.mixed = 0.0;  // left to the pointwise part
   }
-  if (d == 1 && !c.axis[0].has_second && !c.axis[0].has_first)
+  if (d == 1 && c.axis[0].order == 0)
     refuse("problem.equation", "no derivative of u", "a differential equation");
   if (options.method == (d == 1 ? Method::galerkin : Method::collocation))
     refuse("options.method", d == 1 ? "galerkin" : "collocation",
@@ -303,9 +356,10 @@ Checked check(Problem problem, Options options) {
   return c;
 }
 
-la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) {
-  if (c.start_data && k == c.start_axis && s == 0) return c.start_data(points);
-  const Expression g = c.problem.sides[k][s].g.substitute(c.names[k], Expression(c.end(k, s)));
+la::DdMatrix condition_values(const Checked& c, const Condition& condition, const Points& points) {
+  const Size k = condition.axis;
+  if (c.start_data && k == c.start_axis && condition.side == 0) return c.start_data(points);
+  const Expression g = condition.g.substitute(c.names[k], Expression(c.end(k, condition.side)));
   if (c.dimension() == 1) {
     la::DdMatrix v(1, 1);
     v.set(0, 0, g.constant());
@@ -314,6 +368,10 @@ la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) 
   const Program<dd> program(g, {c.names[1 - k]});
   const std::vector<Points> axes{points};
   return sample(program, axes, c.threads);
+}
+
+la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points) {
+  return condition_values(c, {k, s, {}, c.problem.sides[k][s].g}, points);
 }
 
 RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, GridSamples>& forcing)
@@ -326,6 +384,20 @@ RightHandSide::RightHandSide(const Checked& c, const std::variant<Expression, Gr
     expression = c.op.source + Expression(c.op.forcing_factor) * *given;
     formula = Program<dd>(expression, c.names);
     formula_double = Program<double>(expression, c.names);
+    // Rounding in double is larger than in double-double; a value that is there is not.
+    double rounded = 0, value = 0;
+    for (int i = 1; i <= 64; ++i) {
+      std::vector<dd> x;
+      std::vector<double> x_double;
+      for (Size k = 0; k < c.dimension(); ++k) {
+        const double t = std::fmod(0.6180339887498949 * (i + 17.3 * static_cast<double>(k) * i), 1);
+        x.push_back(c.end(k, 0) + c.length(k) * t);
+        x_double.push_back(x.back().hi);
+      }
+      value = std::max(value, std::fabs(formula(std::span<const dd>(x)).hi));
+      rounded = std::max(rounded, std::fabs(formula_double(std::span<const double>(x_double))));
+    }
+    negligible = value < 1e-9 * rounded;
     return;
   }
   if (c.op.forcing_factor == 0) return;

@@ -32,9 +32,7 @@ std::optional<Size> time_axis(const Checked& c) {
   for (Size k = 0; k < c.dimension(); ++k) {
     const auto& sides = c.problem.sides[k];
     const AxisOperator& axis = c.axis[k];
-    if (axis.has_second || !axis.has_first || !has_data(sides[0]) || has_data(sides[1]) ||
-        axis.periodic)
-      continue;
+    if (axis.order != 1 || !has_data(sides[0]) || has_data(sides[1]) || axis.periodic) continue;
     if (!found || c.names[*found] != "t") found = k;
   }
   return found;
@@ -282,6 +280,12 @@ std::string identity(const Checked& c, const Expression& forcing, double toleran
       line("side " + c.names[k] + (s == 0 ? "-" : "+"),
            std::to_string(static_cast<int>(side.kind)) + ", " + number_text(side.a) + "*u + " +
                number_text(side.b) + "*du = " + side.g.brief_text(longest));
+      for (const Condition& q : c.conditions) {
+        if (q.axis != k || q.side != s) continue;
+        std::string text;
+        for (const double v : q.coefficients) text += number_text(v) + " ";
+        line("condition", text + "= " + q.g.brief_text(longest));
+      }
     }
   line("kernel", std::to_string(static_cast<int>(o.kernel)));
   std::string bands = o.bands.empty() ? "auto" : "";

@@ -572,6 +572,9 @@ CheckedSystem check(SystemProblem problem, Options options) {
              "one on each side in two dimensions");
     side = {q.b == 0 ? SideKind::dirichlet : SideKind::robin, q.a, q.b, q.g};
   }
+  for (Checked& own : c.own)
+    for (Size k = 0; k < d; ++k)
+      for (Condition& q : conditions_of(own.problem, k)) own.conditions.push_back(std::move(q));
   if (d == 1)
     check_line(c);
   else

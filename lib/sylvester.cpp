@@ -231,6 +231,7 @@ SylvesterSolver::Result SylvesterSolver::solve(const DdMatrix& r) const {
     if (!std::isfinite(change)) break;
     if (result.rounds > 1) {
       result.last_correction = change / x_norm;
+      result.next_correction = result.last_correction * (change / last);
       if (change * (change / last) <= 1e-19 * x_norm || !(change < 0.5 * last)) break;
     }
     last = change;

@@ -22,7 +22,8 @@ using nlohmann::json;
 constexpr std::size_t longest_formula = 65536;  // bytes shown of one
 
 std::string_view kind_text(pde::SideKind kind) {
-  constexpr std::string_view names[] = {"dirichlet", "neumann", "robin", "periodic", "none"};
+  constexpr std::string_view names[] = {"dirichlet", "neumann",    "robin", "periodic",
+                                        "none",      "derivative", "linear"};
   return names[static_cast<int>(kind)];
 }
 
@@ -80,12 +81,21 @@ json check_json(const pde::PdeFile& file) {
   }
   for (std::size_t i = 0; i < problem.axes.size() && !file.system; ++i)
     for (std::size_t end = 0; end < 2; ++end) {
-      const pde::Side& side = problem.sides[i][end];
-      json entry = {{"side", problem.axes[i].name + (end == 0 ? "-" : "+")},
-                    {"type", kind_text(side.kind)}};
-      if (side.kind != pde::SideKind::periodic && side.kind != pde::SideKind::none)
-        entry.update({{"a", side.a}, {"b", side.b}, {"g", side.g.brief_text(longest_formula)}});
-      result["bc"].push_back(entry);
+      const auto add = [&](const pde::Side& side) {
+        json entry = {{"side", problem.axes[i].name + (end == 0 ? "-" : "+")},
+                      {"type", kind_text(side.kind)}};
+        if (side.kind == pde::SideKind::derivative)
+          entry["order"] = side.order;
+        else if (side.kind == pde::SideKind::linear)
+          entry["coefficients"] = side.coefficients;
+        else if (side.kind != pde::SideKind::periodic && side.kind != pde::SideKind::none)
+          entry.update({{"a", side.a}, {"b", side.b}});
+        if (side.kind != pde::SideKind::periodic && side.kind != pde::SideKind::none)
+          entry["g"] = side.g.brief_text(longest_formula);
+        result["bc"].push_back(entry);
+      };
+      add(problem.sides[i][end]);
+      for (const pde::Side& side : problem.sides[i][end].also) add(side);
     }
   result["exact"] =
       problem.exact ? json(problem.exact->brief_text(longest_formula)) : json(nullptr);

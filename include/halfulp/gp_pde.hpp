@@ -51,16 +51,25 @@ struct Axis {
   dd upper = 1.0;
 };
 
-enum class SideKind { dirichlet, neumann, robin, periodic, none };
+enum class SideKind { dirichlet, neumann, robin, periodic, none, derivative, linear };
 
 /// a u + b du/dn = g on one side, n the outward normal (on a lower side du/dn = -u_x).
 /// dirichlet: a = 1, b = 0; neumann: a = 0, b = 1; robin: constants a and b as given;
+/// derivative: the derivative of the given order along the axis (u_t, u_xx: no outward sign) = g;
+/// linear: coefficients[0] u + coefficients[1] u_x + coefficients[2] u_xx + ... = g, likewise;
 /// g: an expression in the other axes (the side's own axis is replaced by its end).
+///
+/// A side with several conditions has the others in `also`. An initial state at rest:
+///     const Side start{.kind = SideKind::dirichlet, .g = u0,
+///                      .also = {{.kind = SideKind::derivative, .order = 1}}};
 struct Side {
   SideKind kind = SideKind::none;
   double a = 1;
   double b = 0;
-  Expression g;
+  Expression g = {};
+  int order = 1;                          ///< derivative
+  std::vector<double> coefficients = {};  ///< linear
+  std::vector<Side> also = {};            ///< further conditions on the same side
 };
 
 /// A function known by samples on a tensor grid; axes[i] increasing, of any spacing, from one end
@@ -71,11 +80,14 @@ struct GridSamples {
 };
 
 /// A PDE `equation = 0` on a box: any smooth formula in the axes, u and its derivatives to order
-/// two. Elliptic, parabolic (second order in one axis, first order in the other) or first order.
-/// Nonlinear equations are solved by Newton's method from options.guess, or else from the solution
-/// of the equation's derivative at u = 0. Each axis needs as many conditions as its order: two
-/// sides, or one where the flow enters, or none; or both sides periodic. Three dimensions: a sum of
-/// second derivatives of one sign, and u, with constant coefficients; the forcing a formula.
+/// four. Nonlinear equations are solved by Newton's method from options.guess, or else from the
+/// solution of the equation's derivative at u = 0. Each axis needs as many conditions as its order,
+/// or both sides periodic. In one dimension they may stand on either end. In two dimensions where
+/// they stand decides: second order in two axes of one sign (elliptic) needs one on each side;
+/// first order one where the flow enters; an evolution (wave, heat, KdV, beam) u, u_t, ... on one
+/// side of its time, and in space as many on each side as solutions decay from it (docs/gp_pde.md).
+/// Three dimensions: a sum of second derivatives of one sign, and u, with constant coefficients;
+/// the forcing a formula.
 struct Problem {
   std::string name;
   std::vector<Axis> axes;  ///< one to three
@@ -169,7 +181,7 @@ struct SlabInfo {
   int newton_steps = 0;
 };
 
-/// A solved field: evaluate it anywhere in the box, with derivatives up to order two.
+/// A solved field: evaluate it anywhere in the box, with derivatives up to order four.
 class Solution {
  public:
   /// Values of a derivative on a tensor grid in C order; orders[i] derivatives along axis i.
@@ -185,7 +197,7 @@ class Solution {
   /// the forcing is samples).
   double residual = 0;
   double residual_scale = 0;     ///< largest RMS of f and of the equation's terms
-  double boundary_residual = 0;  ///< largest RMS residual of a side's condition, relative
+  double boundary_residual = 0;  ///< largest RMS residual of a condition on a side, relative
   double error_estimate = 0;     ///< relative L2: 4 times the distance from a second
   ///< discretisation, plus the floor
   double floor_estimate = 0;  ///< relative L2 error that the rounding of result and data causes

@@ -8,6 +8,7 @@
 #include "detail/pde_newton.hpp"
 #include "detail/pde_problem.hpp"
 #include "detail/pde_samples.hpp"
+#include "detail/pde_strong.hpp"
 #include "detail/sylvester.hpp"
 
 namespace halfulp::gp_pde::detail {
@@ -45,14 +46,16 @@ struct Field {
 class GridEvaluator {
  public:
   GridEvaluator() = default;
-  GridEvaluator(const Field& field, std::vector<Points> grid);
+  /// @param highest  derivatives along each axis that values() is asked for; at least two
+  GridEvaluator(const Field& field, std::vector<Points> grid, std::array<int, 2> highest = {2, 2});
   [[nodiscard]] const std::vector<Points>& grid() const { return grid_; }
   /// As Field::values on this grid.
   [[nodiscard]] la::DdMatrix values(const Field& field, std::span<const int> orders) const;
 
  private:
   std::vector<Points> grid_;
-  std::array<std::array<la::DdMatrix, 3>, 2> features_;  ///< [axis][order]; transposed for axis 1
+  std::array<std::array<la::DdMatrix, highest_order + 1>, 2>
+      features_;  ///< [axis][order]; transposed for axis 1
 };
 
 /// One dimension: weighted rows of equations and conditions, factored.
@@ -72,7 +75,8 @@ struct LineSystem {
 ///
 /// One dimension: the equation at the nodes and the conditions at the ends, as one weighted
 /// least-squares problem in double-double, factored with column pivoting.
-/// Two dimensions: Galerkin in the tensor basis with the sides in weak form, A X + X B^T (+ mixed).
+/// Two dimensions: Galerkin in the tensor basis, A X + X B^T (+ mixed), with the sides in weak form
+/// or, where there are several conditions on one or orders above two, in the basis (StrongPlane).
 class Discretisation {
  public:
   struct Choice {
@@ -110,26 +114,27 @@ class Discretisation {
 
  private:
   [[nodiscard]] LineSystem factor_line(const Checked& c, const la::DdMatrix& a) const;
-  [[nodiscard]] la::DdMatrix start_coefficients(const Checked& c, const Field* start) const;
+  [[nodiscard]] la::DdMatrix start_coefficients(const Checked& c, const Field* start,
+                                                const la::DdMatrix& lift) const;
   [[nodiscard]] NewtonResult newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,
                                          LineSystem& line) const;
+  // `lift`: with strong conditions, the coefficients that take up their data; else not used.
   [[nodiscard]] NewtonResult newton_plane(const Checked& c, const la::DdMatrix& load,
-                                          la::DdMatrix x) const;
+                                          const la::DdMatrix& lift, la::DdMatrix x) const;
   void set_up_newton(const Checked& c);
   void set_up_line(const Checked& c);
   void set_up_plane(const Checked& c);
   /// Two dimensions: inner products of the data with the basis, sides in weak form included.
   [[nodiscard]] la::DdMatrix load_plane(const Checked& c, const RightHandSide& rhs,
-                                        Timings& timings) const;
+                                        const la::DdMatrix& lift, Timings& timings) const;
   std::shared_ptr<const SampleFit> samples_;
   PointwiseEquation pointwise_;
   // [axis][order]: derivatives of the basis functions at the nodes, nodes x modes, where needed
-  std::array<std::array<la::DdMatrix, 3>, 2> at_nodes_;
+  std::array<std::array<la::DdMatrix, highest_order + 1>, 2> at_nodes_;
   la::DdMatrix conditions_;  ///< one dimension: weighted rows of the conditions on the sides
   // One dimension
   Points rows_, row_weight_;
   bool in_modes_ = false;  ///< the equation's rows are coefficients of the modes, not nodes
-  std::vector<int> row_sides_;
   std::vector<Exponential> exponentials_;
   LineSystem line_;
   // Two dimensions
@@ -137,6 +142,10 @@ class Discretisation {
   std::vector<std::array<la::DdMatrix, 2>>
       load_;  // [axis][side]: r x 1, multiplies the side's data
   std::shared_ptr<const la::SylvesterSolver> sylvester_;
+  // Two dimensions with conditions that the basis fulfils: unknowns are those of strong_'s sets.
+  std::shared_ptr<const StrongPlane> strong_;
+  std::array<std::array<la::DdMatrix, highest_order + 1>, 2>
+      lift_at_nodes_;  ///< as at_nodes_, of the whole basis
 };
 
 /// Galerkin matrix of one axis, a u'' + c u', with its sides in weak form: Nitsche (1971) for

@@ -10,6 +10,7 @@
 
 #include "detail/dd_linalg.hpp"
 #include "detail/linear_operator.hpp"
+#include "detail/pde_conditions.hpp"
 #include "halfulp/gp_pde.hpp"
 
 /// The problem as the solver sees it: checked, in normal form, with its data ready to be sampled.
@@ -47,6 +48,8 @@ inline constexpr double two_pi = 6.283185307179586;
 struct AxisOperator {
   dd second = 0.0, first = 0.0;  ///< constant coefficients of u_xx and u_x
   bool has_second = false, has_first = false;
+  int order = 0;      ///< of the highest derivative along this axis alone
+  int evolution = 0;  ///< all conditions on the lower side: -1, on the upper one: 1
   bool periodic = false;
   std::array<bool, 2> inflow{};  ///< sides where convection enters and u is prescribed
 };
@@ -58,6 +61,8 @@ struct Checked {
   std::optional<Equation> newton;  ///< nonlinear, or coefficients that vary in two dimensions
   std::vector<std::string> names;
   std::vector<AxisOperator> axis;
+  std::vector<Condition> conditions;  ///< of all sides, axis by axis
+  bool strong = false;  ///< two dimensions: conditions are fulfilled by the basis, not in weak form
   dd reaction = 0.0, mixed = 0.0;  ///< constant coefficients of u and u_xy
   bool constant = true;            ///< all coefficients are
   bool singular = false;           ///< constants solve the homogeneous problem
@@ -84,7 +89,10 @@ struct Checked {
 [[nodiscard]] inline bool has_data(const Side& side) {
   return side.kind != SideKind::none && side.kind != SideKind::periodic;
 }
-/// g of a side at points of the other axis (1 x 1 in one dimension).
+/// g of a condition at points of the other axis (1 x 1 in one dimension).
+[[nodiscard]] la::DdMatrix condition_values(const Checked& c, const Condition& condition,
+                                            const Points& points);
+/// The same for the one condition of a side.
 [[nodiscard]] la::DdMatrix side_values(const Checked& c, Size k, int s, const Points& points);
 
 /// What the operator applied to u must equal: a formula, or samples plus a formula.
@@ -103,6 +111,8 @@ struct RightHandSide {
   Expression expression;  ///< what `formula` evaluates
   Program<dd> formula;
   Program<double> formula_double;
+  /// The formula is zero but for its rounding, as what [exact] leaves of a homogeneous equation.
+  bool negligible = false;
   bool sampled = false;
   std::vector<Points> axes;  ///< of the samples
   la::DdMatrix samples;      ///< times their factor in the equation

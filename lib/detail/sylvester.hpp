@@ -28,6 +28,7 @@ class SylvesterSolver {
     DdMatrix x;
     int rounds = 0;
     double last_correction = 0;  ///< relative to the solution; large: refinement did not converge
+    double next_correction = 0;  ///< as foreseen from the last two
   };
   [[nodiscard]] Result solve(const DdMatrix& r) const;
 

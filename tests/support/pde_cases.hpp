@@ -89,6 +89,70 @@ inline Problem manufactured(const Case& t) {
   return p;
 }
 
+// Derivatives of u along the axes to order four in all, by name.
+inline std::map<std::string, Expression> derivatives(const Expression& u,
+                                                     const std::vector<std::string>& axes) {
+  std::map<std::string, Expression> all;
+  Expression along = u;
+  std::string first = "_";
+  for (int i = 0; i <= 4; ++i) {
+    Expression both = along;
+    std::string name = first;
+    for (int j = 0; i + j <= 4; ++j) {
+      all["u" + (name == "_" ? "" : name)] = both;
+      if (axes.size() < 2) break;
+      both = both.derivative(axes[1]);
+      name += axes[1];
+    }
+    along = along.derivative(axes[0]);
+    first += axes[0];
+  }
+  return all;
+}
+
+// As Case, with the conditions of an axis as "orders/orders": "01/" is u and u_x at the lower end,
+// "02/2" u and u_xx there and u_xx at the upper one, "P" periodic.
+inline Problem manufactured_orders(const Case& t) {
+  Problem p;
+  p.name = t.name;
+  const Expression u = parse_expression(t.exact, t.axes);
+  p.exact = u;
+  auto values = derivatives(u, t.axes);
+  std::vector<std::string> names = t.axes;
+  for (const auto& [name, value] : values) names.push_back(name);
+  names.push_back("f");
+  p.equation = parse_expression(t.equation, names);
+  for (std::size_t k = 0; k < t.axes.size(); ++k) {
+    p.axes.push_back({t.axes[k], parse_expression(t.ends[k][0], {}).constant(),
+                      parse_expression(t.ends[k][1], {}).constant()});
+    std::array<Side, 2> sides;
+    int s = 0;
+    std::array<std::vector<Side>, 2> all;
+    for (const char letter : t.sides[k]) {
+      if (letter == '/') {
+        s = 1;
+      } else if (letter == 'P') {
+        sides[0].kind = sides[1].kind = SideKind::periodic;
+      } else {
+        Side side{.kind = SideKind::derivative, .order = letter - '0'};
+        side.g = u;
+        for (int j = 0; j < side.order; ++j) side.g = side.g.derivative(t.axes[k]);
+        if (side.order == 0) side.kind = SideKind::dirichlet;
+        all[s].push_back(side);
+      }
+    }
+    for (int e = 0; e < 2; ++e) {
+      if (all[e].empty()) continue;
+      sides[e] = all[e][0];
+      sides[e].also.assign(all[e].begin() + 1, all[e].end());
+    }
+    p.sides.push_back(sides);
+  }
+  values["f"] = Expression();
+  p.forcing = p.equation.substitute(values);
+  return p;
+}
+
 inline std::vector<std::vector<double>> grid_of(const Problem& p, int n) {
   std::vector<std::vector<double>> grid;
   for (const Axis& axis : p.axes) {
