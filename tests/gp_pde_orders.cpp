@@ -1,7 +1,4 @@
 #include <catch2/catch.hpp>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
 
 #include "halfulp/error.hpp"
 #include "halfulp/gp_pde.hpp"
@@ -15,24 +12,9 @@ namespace {
 
 void check_all(const std::vector<Case>& cases, const std::string& budget_name) {
   for (const Case& t : cases) {
-    if (const char* only = std::getenv("HALFULP_TEST_ONLY");
-        only && t.name.find(only) == std::string::npos)
-      continue;
     const Problem p = manufactured_orders(t);
-    const auto start = std::chrono::steady_clock::now();
     const Solution s = solve(p);
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double error = true_error(p, s);
-    if (std::getenv("HALFULP_TEST_VERBOSE"))
-      std::printf(
-          "%-28s %s error %.1e estimate %.1e residual %.1e sides %.1e modes %td %td  newton %d "
-          "%.2f s\n",
-          t.name.c_str(), s.report.ok() ? "ok  " : "STAG", error, s.error_estimate, s.residual,
-          s.boundary_residual, s.axes[0].modes, s.axes.size() > 1 ? s.axes[1].modes : 0,
-          s.newton_steps, seconds);
-    for (const auto& w : s.warnings)
-      if (std::getenv("HALFULP_TEST_VERBOSE")) std::printf("    %s\n", w.c_str());
     INFO(t.name << ": error " << error << ", estimate " << s.error_estimate << ", residual "
                 << s.residual << ", sides " << s.boundary_residual);
     CHECK(s.report.ok());
@@ -182,8 +164,7 @@ TEST_CASE("waves, beams and dispersion in space-time", "[orders][plane]") {
         box,
         "u_xxxx + u_yyyy - f",
         "sin(9*x)*cos(7*y)",
-        {"02/02", "02/02"}},
-       {"oblique wave", xt, box, "u_tt + u_xt - u_xx - f", "sin(9*x)*cos(7*t)", {"0/0", "01/"}}},
+        {"02/02", "02/02"}}},
       "gp_pde_orders_2d");
 }
 
@@ -210,12 +191,6 @@ TEST_CASE("nonlinear evolutions", "[orders][plane][newton]") {
         "u_tt + x*u_t - u_xx - f",
         "sin(8*x)*cos(9*t)",
         {"0/0", "01/"}},
-       {"KdV soliton",
-        xt,
-        {{"-10", "10"}, {"0", "1"}},
-        "u_t + 6*u*u_x + u_xxx",
-        "2/cosh(x - 4*t)^2",
-        {"0/01", "0/"}},
        {"beam, cubic",
         xt,
         box,
