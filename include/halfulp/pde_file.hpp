@@ -19,9 +19,9 @@
 ///     const auto file = halfulp::gp_pde::read_pde_file("poisson.toml");
 ///     const auto solution = halfulp::gp_pde::solve(file.problem, file.options);
 ///
-/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet (several
-/// conditions on a side) is refused by name; unknown keys, wrong types and set-ups that cannot be
-/// well posed are errors with file, line and column.
+/// docs/pde_file.md is the grammar. What the grammar has and the solver has not yet is
+/// refused by name; unknown keys, wrong types and set-ups that cannot be well posed are errors with
+/// file, line and column.
 namespace halfulp::gp_pde {
 
 /// deviation: posterior standard deviation of a derivative, where data are noisy ("std", "std_x").
