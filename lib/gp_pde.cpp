@@ -533,6 +533,8 @@ struct Solver::Impl {
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
     s.error_estimate = 4 * error_estimate + s.floor_estimate;
+    // Both discretisations fulfil u_t = g at a start up to what the modes leave of it.
+    if (c.strong) s.error_estimate = std::max(s.error_estimate, quality.boundary);
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
     // counts as well, through the smallest eigenvalue.
     if (!good(quality) || !data_resolved() || field.singular || !field.converged) {

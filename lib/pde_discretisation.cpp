@@ -299,7 +299,7 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
     o.tolerance = c.dimension() == 1 ? 1e-17 : 6e-17;
     o.periodic = c.axis[k].periodic;
     // What the modes leave counts by its derivatives.
-    if (c.strong && c.axis[k].order > 2) o.tolerance = 1e-20;
+    if (c.strong && (!c.newton || c.axis[k].order > 2)) o.tolerance = 1e-20;
     o.scattered = c.dimension() == 1 && !c.singular;  // no integrals are needed
     o.threads = c.threads;
     wanted[k].push_back({0, 0});

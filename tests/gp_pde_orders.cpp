@@ -1,4 +1,5 @@
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "halfulp/error.hpp"
 #include "halfulp/gp_pde.hpp"
@@ -204,4 +205,59 @@ TEST_CASE("nonlinear evolutions", "[orders][plane][newton]") {
         "0.1*cos(x - t)",
         {"P", "0/"}}},
       "gp_pde_orders_2d");
+}
+
+TEST_CASE("a side's conditions in the forms that they have", "[orders][line]") {
+  // The same beam by neumann and derivative, robin and linear conditions.
+  const Problem p = manufactured_orders(
+      {"beam", {"x"}, {{"0", "1"}}, "u_xxxx - f", "sin(20*x) + x^2", {"01/01"}});
+  Problem q = p;
+  const Expression slope = p.exact->derivative("x");
+  q.sides[0][0] = {.kind = SideKind::neumann, .g = -slope};
+  q.sides[0][0].also = {
+      {.kind = SideKind::linear, .g = *p.exact * Expression(3.0), .coefficients = {3.0}}};
+  q.sides[0][1] = {
+      .kind = SideKind::robin, .a = 2, .b = 1, .g = *p.exact * Expression(2.0) + slope};
+  q.sides[0][1].also = {{.kind = SideKind::linear,
+                         .g = *p.exact - Expression(0.5) * slope,
+                         .coefficients = {1.0, -0.5}}};
+  const Solution s = solve(q);
+  CHECK(s.report.ok());
+  CHECK(true_error(q, s) <= limit("gp_pde_orders_1d"));
+  // All derivatives to the fourth.
+  const auto x = grid_of(p, 40);
+  Expression exact = *p.exact;
+  for (int order = 0; order <= 4; ++order) {
+    const std::vector<double> values = s.on_grid(x, std::vector<int>{order});
+    const Program<double> known(exact, {"x"});
+    for (std::size_t i = 0; i < values.size(); ++i)
+      CHECK(values[i] == Approx(known(std::span<const double>(&x[0][i], 1)))
+                             .epsilon(1e-11)
+                             .margin(1e-12 * std::pow(20.0, order)));
+    exact = exact.derivative("x");
+  }
+}
+
+TEST_CASE("conditions that do not suit the equation are refused", "[orders]") {
+  const std::vector<std::string> xt{"x", "t"};
+  const std::vector<std::array<std::string, 2>> box{{"0", "1"}, {"0", "1"}};
+  const auto message = [&](const std::string& equation, const std::vector<std::string>& sides) {
+    try {
+      (void)Solver(manufactured_orders({"refused", xt, box, equation, "sin(x)*cos(t)", sides}));
+    } catch (const DomainError& error) {
+      return std::string(error.what());
+    }
+    return std::string("taken");
+  };
+  using Catch::Matchers::Contains;
+  CHECK(message("u_tt - u_xx - f", {"0/0", "01/"}) == "taken");
+  CHECK_THAT(message("u_tt - u_xx - f", {"0/0", "0/0"}), Contains("hyperbolic"));
+  CHECK_THAT(message("u_tt + u_xx - f", {"0/0", "01/"}), Contains("grow without bound"));
+  CHECK_THAT(message("u_tt - u_xxxx - f", {"01/01", "01/"}), Contains("grow without bound"));
+  CHECK_THAT(message("u_t + u_xxx - f", {"01/0", "0/"}), Contains("1 on x- and 2 on x+"));
+  CHECK_THAT(message("u_t - u_xxx - f", {"0/01", "0/"}), Contains("2 on x- and 1 on x+"));
+  CHECK_THAT(message("u_t + u_xxx - f", {"0/01", "/0"}), Contains("on x-"));
+  CHECK_THAT(message("u_t + u_xxxx - f", {"00/01", "0/"}), Contains("independent"));
+  CHECK_THAT(message("u_t + u_x - u_xxt - f", {"0/", "0/"}), Contains("mixed derivative u_xxt"));
+  CHECK_THAT(message("u_tt - u_xx - f", {"0/0", "12/"}), Contains("lower order"));
 }
