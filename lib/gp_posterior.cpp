@@ -1162,11 +1162,14 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
           "the prior's bands do not hold the exact forcing: what they miss, " +
           number_text(summary.noise) + " RMS, counts as its noise");
     const double allowed = 1.05 + 5 * std::sqrt(2 / std::max(summary.freedom, 1.0));
-    if (!exact && summary.freedom > 2 && !(summary.chi2 <= allowed)) {
+    const auto count = static_cast<double>(summary.count);
+    if (!exact && ((summary.freedom > 2 && !(summary.chi2 <= allowed)) ||
+                   !(fit.misfit[g] <= 1.05 * count + 5 * std::sqrt(2 * count)))) {
       contradicted = true;
-      result.warnings.push_back("the " + summary.name + " contradict their noise: chi^2 is " +
+      result.warnings.push_back(summary.name + ": the misfits contradict the noise: chi^2 is " +
                                 number_text(std::round(summary.chi2 * 100) / 100) +
-                                " for each; it may be too small (noise = \"learn\" finds it)");
+                                " for each; it may be too small" +
+                                (summary.learnt ? "" : " (noise = \"learn\" finds it)"));
     }
     if (!exact && !summary.learnt && summary.freedom > 20 && summary.chi2 < 1 / (1.2 * allowed))
       result.warnings.push_back("the noise given for the " + summary.name +
@@ -1232,6 +1235,20 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
                    [](const Component& a, const Component& b) { return a.variance > b.variance; });
   result.prior = std::move(prior);
 
+  // Fewer observations than what they stand for: the prior decides, and no data tell its size.
+  bool undetermined = false;
+  for (Size k = 0; k < d && !undetermined; ++k) {
+    int order = 0;
+    for (const Term& term : s.terms) order = std::max(order, term.orders[k]);
+    int missing = s.axes[k].periodic ? 0 : order;
+    for (const Side& side : s.sides[k]) missing -= has_data(side) ? 1 : 0;
+    const Size needed = missing <= 0 ? 0 : d == 1 ? 2 * missing : 8 * missing;
+    undetermined = (s.observations ? std::ssize(s.observations->values) : 0) < needed;
+  }
+  if (undetermined)
+    result.warnings.emplace_back(
+        "there are hardly more observations than conditions that they stand for: between them the "
+        "prior decides, whose size they do not tell");
   if (!optimised)
     result.warnings.emplace_back("the marginal likelihood was not maximised within max_iterations");
   if (!(result.error_estimate < 1))
@@ -1239,10 +1256,11 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
   result.report.iterations = std::max(1, iterations);
   result.report.residual = result.error_estimate;
   result.report.tolerance = 1;
-  result.report.status = !std::isfinite(result.error_estimate)          ? Status::not_finite
-                         : !optimised                                   ? Status::max_iterations
-                         : contradicted || !(result.error_estimate < 1) ? Status::stagnated
-                                                                        : Status::converged;
+  result.report.status = !std::isfinite(result.error_estimate) ? Status::not_finite
+                         : !optimised                          ? Status::max_iterations
+                         : contradicted || undetermined || !(result.error_estimate < 1)
+                             ? Status::stagnated
+                             : Status::converged;
   clock.lap("posterior");
   progress(1, "solved");
   return result;

@@ -415,6 +415,12 @@ StartSpectrum start_spectrum(const SpectrumInput& input) {
       if (b.centre == 0) variance = low > 0 ? low * low : 1;
       result.prior.push_back({variance, {b.centre}, {b.width}});
     }
+    // Where observations stand for conditions, solutions of the homogeneous equation have a size of
+    // their own, which the forcing says nothing of.
+    const bool free = std::any_of(input.sides[0].begin(), input.sides[0].end(),
+                                  [](const Side& side) { return side.kind == SideKind::none; });
+    if (free && !input.observed.empty() && input.kernel != KernelType::matern)
+      result.prior.push_back({std::max(size * size, low * low), {0.0}, {0.75 * least}});
     return result;
   }
   // Products that the data have: their amplitude at the bands' centres and on both sides of them.

@@ -107,8 +107,9 @@ class Posterior {
                                             std::uint64_t seed) const;
 
   /// residual: RMS deviation of u over RMS mean. converged: the optimiser has converged, no data
-  /// contradict their noise (chi2 of each within five deviations, and 5 %, above 1) and the
-  /// deviation is smaller than the mean. Otherwise stagnated.
+  /// contradict their noise (chi2 of each within five deviations, and 5 %, above 1), the deviation
+  /// is smaller than the mean, and observations are not hardly more than the conditions they stand
+  /// for. Otherwise stagnated (max_iterations where the optimiser has not converged).
   Report report;
   double log_evidence = 0;       ///< log density of all data under the learnt prior
   double error_estimate = 0;     ///< RMS deviation of u over RMS mean: expected relative L2 error
