@@ -153,6 +153,9 @@ Setting check(const Problem& problem, const Measurements& measurements,
         refuse("problem.sides." + s.names[k],
                "several conditions on a side, or one of another kind",
                "dirichlet, neumann or robin");
+      if (side.kind == SideKind::derivative || side.kind == SideKind::linear || !side.also.empty())
+        refuse("problem.sides." + s.names[k], "several conditions, or one on a higher derivative",
+               "one condition on u and du/dn: others are not solved with noise yet");
       if (side.kind == SideKind::dirichlet) side.a = 1, side.b = 0;
       if (side.kind == SideKind::neumann) side.a = 0, side.b = 1;
       if (has_data(side) &&

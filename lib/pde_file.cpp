@@ -2160,6 +2160,14 @@ class Reader {
       if (total > 2)
         fail(equation_position_, "a derivative of order " + std::to_string(total) + rest);
     }
+    for (std::size_t i = 0; i < axis_names_.size(); ++i)
+      for (std::size_t end = 0; end < 2; ++end) {
+        const Side& side = result_.problem.sides[i][end];
+        if (side.kind == SideKind::derivative || side.kind == SideKind::linear ||
+            !side.also.empty())
+          fail(section_position("bc").line != 0 ? section_position("bc") : noise_position_,
+               "several conditions on a side, or one on a higher derivative," + rest);
+      }
     InferenceOptions& inference = result_.inference;
     const Options& options = result_.options;
     if (options.slabs != 1) fail(section_position("solver"), "slabs in time" + rest);
