@@ -65,8 +65,24 @@ GridEvaluator residual_points(const CheckedSystem& c, const std::vector<Field>& 
   return {fields[0], std::move(grid)};
 }
 
+// Root mean square of each field or, of one that vanishes next to the others, theirs.
+std::vector<double> sizes_of(const std::vector<la::DdMatrix>& values,
+                             const std::vector<double>& field_scale) {
+  constexpr double vanishing = 1e-12;
+  std::vector<double> size;
+  double most = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    size.push_back(rms(values[i]));
+    most = std::max(most, size[i] * field_scale[i]);
+  }
+  for (std::size_t i = 0; i < size.size(); ++i)
+    if (size[i] * field_scale[i] < vanishing * most) size[i] = most / field_scale[i];
+  return size;
+}
+
 Quality measure(const CheckedSystem& c, const PointwiseSystem& pointwise,
-                const std::vector<Field>& fields, const GridEvaluator& evaluator) {
+                const std::vector<Field>& fields, const GridEvaluator& evaluator,
+                const std::vector<double>& field_scale) {
   const Size n = c.fields(), d = c.dimension();
   const std::vector<int> zero(d, 0);
   const std::vector<Points>& grid = evaluator.grid();
@@ -74,15 +90,16 @@ Quality measure(const CheckedSystem& c, const PointwiseSystem& pointwise,
   q.scale.assign(n, 0.0);
   q.boundary.assign(n, 0.0);
   std::vector<la::DdMatrix> left = left_sides(c, pointwise, fields, evaluator, q.scale);
-  std::vector<double> size;
+  std::vector<la::DdMatrix> values;
   for (Size i = 0; i < n; ++i) {
     const la::DdMatrix f = sample(Program<dd>(c.source[i], c.names), grid, c.threads);
     q.scale[i] = std::max(q.scale[i], rms(f));
     q.largest.push_back(0);
     for (const double v : f.rounded()) q.largest.back() = std::max(q.largest.back(), std::fabs(v));
     q.residual.push_back(relative(rms(add_scaled(std::move(left[i]), -1.0, f)), q.scale[i]));
-    size.push_back(rms(evaluator.values(fields[i], zero)));
+    values.push_back(evaluator.values(fields[i], zero));
   }
+  const std::vector<double> size = sizes_of(values, field_scale);
   const auto count = [&](Size i, double value) {
     if (!(value <= q.boundary[i])) q.boundary[i] = value;
   };
@@ -125,21 +142,6 @@ std::vector<Points> comparison_grid(const CheckedSystem& c) {
     grid.push_back(
         make_nodes(Nodes::gauss, c.end(k, 0), c.end(k, 1), c.dimension() == 1 ? 502 : 130));
   return grid;
-}
-
-// Root mean square of each field or, of one that vanishes next to the others, theirs.
-std::vector<double> sizes_of(const std::vector<la::DdMatrix>& values,
-                             const std::vector<double>& field_scale) {
-  constexpr double vanishing = 1e-12;
-  std::vector<double> size;
-  double most = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    size.push_back(rms(values[i]));
-    most = std::max(most, size[i] * field_scale[i]);
-  }
-  for (std::size_t i = 0; i < size.size(); ++i)
-    if (size[i] * field_scale[i] < vanishing * most) size[i] = most / field_scale[i];
-  return size;
 }
 
 std::vector<la::DdMatrix> compared(const CheckedSystem& c, const std::vector<Field>& fields) {
@@ -264,7 +266,8 @@ struct SystemSolver::Impl {
   void measure_candidate(Candidate& candidate, Timings& timings) const {
     Stopwatch watch(timings);
     candidate.evaluator = residual_points(checked, candidate.fields);
-    candidate.quality = measure(checked, pointwise, candidate.fields, candidate.evaluator);
+    candidate.quality = measure(checked, pointwise, candidate.fields, candidate.evaluator,
+                                candidate.disc.field_scale);
     watch.lap("residual");
   }
 
@@ -282,6 +285,26 @@ struct SystemSolver::Impl {
     }
     all.bands = la::merge_bands(std::move(all.bands), 2 * all.bin);
     return all;
+  }
+
+  // Frequencies of the path that the first guess is.
+  [[nodiscard]] std::vector<Band> path_bands() const {
+    const CheckedSystem& c = checked;
+    constexpr Size count = 4096;
+    std::vector<Band> bands;
+    for (Size f = 0; f < c.fields(); ++f) {
+      std::vector<double> line;
+      double largest = 0;
+      for (Size i = 0; i < count; ++i) {
+        const dd x = c.end(0, 0) + c.length(0) * (dd(static_cast<double>(i)) / count);
+        line.push_back(c.path.value(f, x.hi));
+        largest = std::max(largest, std::fabs(line.back()));
+      }
+      const auto found =
+          la::find_bands(la::windowed_spectrum(line), 1e-6 * largest, two_pi / c.length(0).hi);
+      bands.insert(bands.end(), found.begin(), found.end());
+    }
+    return bands;
   }
 
   // What the equations make of the fields' frequencies and the modes do not have.
@@ -353,6 +376,10 @@ struct SystemSolver::Impl {
                  : c.linear ? spectra[k].bands
                             : la::find_bands(spectra[k].amplitude, 1e-3, spectra[k].bin);
     }
+    if (!given && !c.path.empty()) {
+      const auto more = path_bands();
+      bands[0].insert(bands[0].end(), more.begin(), more.end());
+    }
     watch.lap("spectrum");
     // All fields have the same modes: in one dimension the matrix grows with their number.
     const Size affordable =
@@ -375,7 +402,7 @@ struct SystemSolver::Impl {
     };
     // A second discretisation: its distance is the error estimate.
     report_progress(0.5, "estimating the error");
-    const bool hopeless = d == 2 && c.linear && !best.fields[0].converged;
+    const bool hopeless = d == 2 && !best.fields[0].converged;
     if (hopeless) {  // no choice of modes makes the iteration converge
       error_estimate.assign(n, 1.0);
     } else {
@@ -516,7 +543,8 @@ SystemSolution SystemSolver::solve() {
   } else {
     fields = impl_->disc.solve(impl_->checked, nullptr, timings);
     Stopwatch watch(timings);
-    quality = measure(impl_->checked, impl_->pointwise, fields, impl_->evaluator);
+    quality = measure(impl_->checked, impl_->pointwise, fields, impl_->evaluator,
+                      impl_->disc.field_scale);
     watch.lap("residual");
   }
   return impl_->finish(std::move(fields), quality, std::move(timings));

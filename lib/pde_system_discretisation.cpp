@@ -305,9 +305,16 @@ la::DdMatrix SystemDiscretisation::start_coefficients(const CheckedSystem& c,
   for (Size f = 0; f < n; ++f) {
     const auto& guess = c.problem.fields[f].guess;
     if (!start && !guess) continue;
-    la::DdMatrix part =
-        basis[0]->project(start ? (*start)[f].values(grid, std::vector<int>(grid.size(), 0))
-                                : sample(Program<dd>(*guess, c.names), grid, c.threads));
+    la::DdMatrix values;
+    if (start) {
+      values = (*start)[f].values(grid, std::vector<int>(grid.size(), 0));
+    } else if (!c.path.empty()) {
+      values = la::DdMatrix(static_cast<Size>(grid[0].size()), 1);
+      for (Size i = 0; i < values.rows(); ++i) values.set(i, 0, c.path.value(f, grid[0][i].hi));
+    } else {
+      values = sample(Program<dd>(*guess, c.names), grid, c.threads);
+    }
+    la::DdMatrix part = basis[0]->project(values);
     if (basis.size() > 1) part = la::transpose(basis[1]->project(la::transpose(part)));
     part = scaled(std::move(part), field_scale[f]);
     if (basis.size() > 1)
@@ -643,7 +650,8 @@ la::DdMatrix SystemDiscretisation::solve_plane(const CheckedSystem& c,
       const la::DdMatrix step = system.correct(system.residual(origin));
       if (std::isfinite(rms(step))) first = add_scaled(std::move(first), 1.0, step);
     }
-    result = newton_or_continuation(system, std::move(first), origin, c.options.max_newton);
+    result = newton_or_continuation(system, std::move(first), origin,
+                                    std::min(16, c.options.max_newton));
   }
   facts.newton_steps = result.derivatives;
   facts.converged = result.converged;

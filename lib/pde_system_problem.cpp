@@ -299,6 +299,127 @@ void take_apart(CheckedSystem& c) {
       refuse(field_text(c, j), "in no equation", "in one");
 }
 
+// Where nothing is said of where Newton's method starts: a constant, or in one dimension a straight
+// line, that has the prescribed values.
+void default_guess(CheckedSystem& c) {
+  for (Size f = 0; f < c.fields(); ++f) {
+    auto& guess = c.problem.fields[f].guess;
+    if (guess) continue;
+    std::array<std::optional<double>, 2> ends;
+    double sum = 0;
+    int count = 0;
+    for (const SystemCondition& q : c.conditions) {
+      if (q.field != f || q.b != 0) continue;
+      double mean = 0;
+      constexpr int points = 5;
+      const Program<double> g(q.g, c.names);
+      for (int i = 0; i < points; ++i) {
+        std::vector<double> x;
+        for (Size k = 0; k < c.dimension(); ++k)
+          x.push_back(c.end(k, 0).hi + c.length(k).hi * (i + 0.5) / points);
+        mean += g(std::span<const double>(x)) / (q.a * points);
+      }
+      if (!std::isfinite(mean)) continue;
+      ends[q.end] = mean;
+      sum += mean;
+      ++count;
+    }
+    if (count == 0) continue;
+    if (c.dimension() == 1 && ends[0] && ends[1])
+      guess = Expression(*ends[0]) + Expression((*ends[1] - *ends[0]) / c.length(0).hi) *
+                                         (Expression::symbol(c.names[0]) - Expression(c.end(0, 0)));
+    else
+      guess = Expression(sum / count);
+  }
+}
+
+// The path of an initial value problem of first order, from the end that has all conditions.
+void follow_path(CheckedSystem& c) {
+  const Size n = c.fields();
+  if (c.dimension() != 1 || static_cast<Size>(c.conditions.size()) != n) return;
+  const int end = c.conditions[0].end;
+  std::vector<double> u(n);
+  std::vector<char> seen(n, 0);
+  for (const SystemCondition& q : c.conditions) {
+    if (q.end != end || q.b != 0 || seen[q.field]) return;
+    seen[q.field] = 1;
+    u[q.field] = (q.g.constant() / q.a).hi;
+  }
+  std::vector<std::string> inputs = c.names;
+  std::vector<std::string> slopes;
+  for (const SystemTerm& term : c.terms) {
+    if (term.order[0] > 1) return;
+    inputs.push_back(term.name);
+    if (term.order[0] == 1) slopes.push_back(term.name);
+  }
+  std::vector<Expression> all;
+  for (Size i = 0; i < n; ++i) {
+    if (!is_affine(c.left[i], slopes)) return;
+    all.push_back(c.source[i] - c.left[i]);
+    all.insert(all.end(), c.partial[i].begin(), c.partial[i].end());
+  }
+  const Program<double> code(all, inputs);
+  const auto terms = static_cast<Size>(c.terms.size());
+  std::vector<double> in(inputs.size()), out(all.size());
+  // u' from M u' = source - left without u'; false where M is singular.
+  const auto slope = [&](double x, const std::vector<double>& at, std::vector<double>& to) {
+    in[0] = x;
+    for (Size t = 0; t < terms; ++t)
+      in[t + 1] = c.terms[t].order[0] == 0 ? at[c.terms[t].field] : 0.0;
+    code(in, out);
+    std::vector<double> m(n * n, 0.0);
+    for (Size i = 0; i < n; ++i) {
+      to[i] = out[i * (terms + 1)];
+      for (Size t = 0; t < terms; ++t)
+        if (c.terms[t].order[0] == 1) m[i * n + c.terms[t].field] += out[i * (terms + 1) + 1 + t];
+    }
+    for (Size j = 0; j < n; ++j) {
+      Size pivot = j;
+      for (Size i = j + 1; i < n; ++i)
+        if (std::fabs(m[i * n + j]) > std::fabs(m[pivot * n + j])) pivot = i;
+      if (!(std::fabs(m[pivot * n + j]) > 0)) return false;
+      for (Size l = 0; l < n && pivot != j; ++l) std::swap(m[j * n + l], m[pivot * n + l]);
+      std::swap(to[j], to[pivot]);
+      for (Size i = j + 1; i < n; ++i) {
+        const double factor = m[i * n + j] / m[j * n + j];
+        for (Size l = j; l < n; ++l) m[i * n + l] -= factor * m[j * n + l];
+        to[i] -= factor * to[j];
+      }
+    }
+    for (Size i = n - 1; i >= 0; --i) {
+      for (Size l = i + 1; l < n; ++l) to[i] -= m[i * n + l] * to[l];
+      to[i] /= m[i * n + i];
+    }
+    return all_finite(to);
+  };
+  constexpr Size steps = 1 << 14;
+  InitialPath path;
+  path.lower = c.end(0, 0).hi;
+  path.step = c.length(0).hi / static_cast<double>(steps);
+  path.values.assign(n, std::vector<double>(steps + 1));
+  path.slopes = path.values;
+  const double h = end == 0 ? path.step : -path.step;
+  std::vector<double> k1(n), k2(n), k3(n), k4(n), v(n);
+  for (Size s = 0; s <= steps; ++s) {
+    const Size at = end == 0 ? s : steps - s;
+    const double x = path.lower + path.step * static_cast<double>(at);
+    if (!slope(x, u, k1)) return;
+    for (Size i = 0; i < n; ++i) {
+      path.values[i][at] = u[i];
+      path.slopes[i][at] = k1[i];
+    }
+    if (s == steps) break;
+    const auto stage = [&](double part, const std::vector<double>& k, std::vector<double>& to) {
+      for (Size i = 0; i < n; ++i) v[i] = u[i] + part * h * k[i];
+      return slope(x + part * h, v, to);
+    };
+    if (!stage(0.5, k1, k2) || !stage(0.5, k2, k3) || !stage(1, k3, k4)) return;
+    for (Size i = 0; i < n; ++i) u[i] += h / 6 * (k1[i] + 2 * k2[i] + 2 * k3[i] + k4[i]);
+    if (!all_finite(u)) return;
+  }
+  c.path = std::move(path);
+}
+
 void linearise_at_guess(CheckedSystem& c) {
   std::map<std::string, Expression> state;
   for (const SystemTerm& term : c.terms) {
@@ -547,8 +668,14 @@ CheckedSystem check(SystemProblem problem, Options options) {
   c.options = std::move(options);
   read_equations(c);
   take_apart(c);
-  linearise_at_guess(c);
   read_sides(c);
+  if (!c.linear) {
+    const bool guessed = std::any_of(c.problem.fields.begin(), c.problem.fields.end(),
+                                     [](const SystemField& f) { return f.guess.has_value(); });
+    if (!guessed) follow_path(c);
+    default_guess(c);
+  }
+  linearise_at_guess(c);
   const Size n = c.fields(), d = c.dimension();
   c.own.resize(n);
   for (Size i = 0; i < n; ++i) {
@@ -580,6 +707,16 @@ CheckedSystem check(SystemProblem problem, Options options) {
   else
     check_plane(c);
   return c;
+}
+
+double InitialPath::value(Size field, double x) const {
+  const auto last = static_cast<Size>(values[field].size()) - 2;
+  const double s = (x - lower) / step;
+  const Size i = std::clamp<Size>(static_cast<Size>(s), 0, last);
+  const double t = s - static_cast<double>(i);
+  const double a = values[field][i], b = values[field][i + 1];
+  const double p = step * slopes[field][i], q = step * slopes[field][i + 1];
+  return a + t * (p + t * (3 * (b - a) - 2 * p - q + t * (2 * (a - b) + p + q)));
 }
 
 std::vector<Complex> symbol_roots(const CheckedSystem& c, Size k, double w,

@@ -28,6 +28,14 @@ struct SystemCondition {
   Expression g;
 };
 
+/// An initial value problem's solution by Runge and Kutta's method: where Newton's method starts.
+struct InitialPath {
+  double lower = 0, step = 0;
+  std::vector<std::vector<double>> values, slopes;  ///< [field][point]
+  [[nodiscard]] bool empty() const { return values.empty(); }
+  [[nodiscard]] double value(Size field, double x) const;  ///< cubic between the points
+};
+
 struct CheckedSystem {
   SystemProblem problem;
   Options options;
@@ -40,6 +48,7 @@ struct CheckedSystem {
   std::vector<SystemCondition> conditions;
   std::vector<char> periodic;                      ///< [axis * fields + field]
   std::vector<std::array<bool, 2>> axis_periodic;  ///< [axis]: all fields, any field
+  InitialPath path;  ///< of nonlinear initial value problems without a guess
   bool linear = true;
   int threads = 1;
   /// One a field: its own operator with constant coefficients (two dimensions), the source of its
