@@ -1,4 +1,5 @@
 #include <cblas.h>
+#include <lapacke.h>
 
 #include <algorithm>
 #include <cmath>
@@ -171,6 +172,68 @@ std::vector<double> product(bool transpose_a, bool transpose_b, int rows, int co
               transpose_a ? inner : rows, b, transpose_b ? columns : inner, 0.0, out.data(), rows);
   return out;
 }
+
+// A = Q R in double, the last rows of A, which are those of large weight, first (Powell and Reid):
+// what Newton's method and refinement need where the condition is moderate.
+class QuickQr {
+ public:
+  // False where the matrix is too badly conditioned.
+  [[nodiscard]] bool factor(const la::DdMatrix& a, Size heavy, double scale) {
+    rows_ = static_cast<int>(a.rows());
+    columns_ = static_cast<int>(a.cols());
+    light_ = a.rows() - heavy;
+    if (rows_ < columns_) return false;
+    a_.resize(static_cast<std::size_t>(rows_) * columns_);
+    tau_.resize(columns_);
+    for (Size j = 0; j < a.cols(); ++j) {
+      std::copy_n(a.hi(j) + light_, heavy, a_.data() + j * rows_);
+      std::copy_n(a.hi(j), light_, a_.data() + j * rows_ + heavy);
+    }
+    if (LAPACKE_dgeqrf(LAPACK_COL_MAJOR, rows_, columns_, a_.data(), rows_, tau_.data()) != 0)
+      return false;
+    // Smallest singular value by inverse iteration, within a few per cent from above.
+    std::vector<double> x(columns_);
+    for (int i = 0; i < columns_; ++i) {
+      if (!(std::fabs(a_[i + static_cast<std::size_t>(i) * rows_]) > 0)) return false;
+      x[i] = 1.0 + 0.5 * std::sin(static_cast<double>(i) * i + 1);
+    }
+    for (int it = 0; it < 8; ++it) {
+      const double before = cblas_dnrm2(columns_, x.data(), 1);
+      solve_triangle(CblasTrans, x);
+      solve_triangle(CblasNoTrans, x);
+      const double after = cblas_dnrm2(columns_, x.data(), 1);
+      if (!std::isfinite(after) || !(after > 0)) return false;
+      smallest = std::sqrt(before / after);
+      cblas_dscal(columns_, 1 / after, x.data(), 1);
+    }
+    return smallest > 1e-8 * scale;
+  }
+
+  [[nodiscard]] la::DdMatrix solve(const la::DdMatrix& b) const {
+    const Size heavy = rows_ - light_;
+    std::vector<double> y(rows_);
+    std::copy_n(b.hi(0) + light_, heavy, y.data());
+    std::copy_n(b.hi(0), light_, y.data() + heavy);
+    LAPACKE_dormqr(LAPACK_COL_MAJOR, 'L', 'T', rows_, 1, columns_, a_.data(), rows_, tau_.data(),
+                   y.data(), rows_);
+    y.resize(columns_);
+    solve_triangle(CblasNoTrans, y);
+    la::DdMatrix out(columns_, 1);
+    std::copy(y.begin(), y.end(), out.hi(0));
+    return out;
+  }
+
+  double smallest = 0;
+
+ private:
+  void solve_triangle(CBLAS_TRANSPOSE transpose, std::vector<double>& x) const {
+    cblas_dtrsv(CblasColMajor, CblasUpper, transpose, CblasNonUnit, columns_, a_.data(), rows_,
+                x.data(), 1);
+  }
+  int rows_ = 0, columns_ = 0;
+  Size light_ = 0;
+  std::vector<double> a_, tau_;
+};
 
 }  // namespace
 
@@ -349,6 +412,9 @@ la::DdMatrix SystemDiscretisation::solve_line(const CheckedSystem& c,
     }
     return values;
   };
+  const la::OneBlasThread one;
+  QuickQr quick;
+  bool is_quick = false;
   LineSystem factored;
   NewtonSystem system;
   system.equations = n * m;
@@ -386,12 +452,21 @@ la::DdMatrix SystemDiscretisation::solve_line(const CheckedSystem& c,
     for (const double v : all.rounded()) scale = std::max(scale, std::fabs(v));
     for (Size j = 0; j < n * r; ++j)
       for (Size s = 0; s < extra; ++s) all.set(n * m + s, j, line.conditions(s, j));
-    factored = factor_rows(std::move(all), scale, c.threads);
+    is_quick = quick.factor(all, extra, scale);
+    if (is_quick) {
+      factored = {};
+      factored.smallest_eigenvalue = quick.smallest;
+      factored.condition = std::max(1.0, scale / quick.smallest);
+    } else {
+      factored = factor_rows(std::move(all), scale, c.threads);
+    }
   };
-  system.correct = [&](const la::DdMatrix& rest) { return factored.solve(rest); };
+  system.correct = [&](const la::DdMatrix& rest) {
+    return is_quick ? quick.solve(rest) : factored.solve(rest);
+  };
   NewtonResult result;
   if (c.linear)
-    result = newton(system, la::DdMatrix(n * r, 1), c.options.max_newton);
+    result = newton(system, la::DdMatrix(n * r, 1), 3);  // refinement: the derivative stays
   else
     result = newton_or_continuation(system, start_coefficients(c, start),
                                     start_coefficients(c, nullptr), c.options.max_newton);

@@ -37,7 +37,10 @@ struct SystemField {
   std::string name;     ///< also the first part of its derivatives' names: v, v_x, v_xy
   Expression equation;  ///< = 0; in the axes, all fields, their derivatives to order two, forcing
   std::optional<Expression> exact = {};  ///< errors are reported against it; never used to solve
-  std::optional<Expression> guess = {};  ///< where Newton's method starts, in the axes' names
+  /// Where Newton's method starts, in the axes' names. Without one: where all conditions stand on
+  /// one end of a first-order system, from its path by Runge and Kutta's method; else a constant
+  /// or, in one dimension, a straight line that has the prescribed values.
+  std::optional<Expression> guess = {};
 };
 
 /// a v + b dv/dn = g for one field on one side. periodic: the two sides of a field together.
