@@ -466,6 +466,13 @@ void read_sides(CheckedSystem& c) {
         }
     if (condition.axis < 0) refuse(where, given.side, "an axis and its end, such as x- or x+");
     const Side& side = given.condition;
+    if (side.kind == SideKind::derivative || side.kind == SideKind::linear)
+      refuse(
+          where + "." + given.side, "a condition on derivatives",
+          "one on the field and its normal derivative: a further field may stand for a derivative");
+    if (!side.also.empty())
+      refuse(where + "." + given.side, "further conditions in Side::also",
+             "an entry of problem.sides each");
     if (side.kind == SideKind::none) continue;
     if (side.kind == SideKind::periodic) {
       periodic_ends[condition.axis * n + condition.field][condition.end] = 1;
