@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "detail/setup_cache.hpp"
 #include "halfulp/kernel/dd_math.hpp"
 #include "halfulp/random.hpp"
 
@@ -136,16 +137,60 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   at_nodes_ = DdMatrix(m, size());
   for (int odd = 0; odd < 2; ++odd) {
     const DdMatrix& q = factored[odd].q;
-    Half& kept = odd == 1 ? odd_ : even_;
-    kept.projector = DdMatrix(kept.rank, half);
     const std::ptrdiff_t column = odd == 1 ? even_.rank : 0;
     for (std::ptrdiff_t j = 0; j < q.cols(); ++j)
       for (std::ptrdiff_t i = 0; i < half; ++i) {
         const dd value = q(i, j) / root_weight[i];
         at_nodes_.set(half + i, column + j, value);
         at_nodes_.set(half - 1 - i, column + j, odd == 1 ? -value : value);
-        kept.projector.set(j, i, value * weights_[half + i]);
       }
+  }
+  set_projectors();
+}
+
+void FourierBasis::put(ByteWriter& out) const {
+  out.put(centre_);
+  out.put(step_);
+  out.put(static_cast<std::int64_t>(features_));
+  out.put(smallest_pivot_);
+  out.put(largest_frequency_);
+  out.put_array(nodes_);
+  out.put_array(weights_);
+  for (const Half* half : {&even_, &odd_}) {
+    out.put(static_cast<std::int64_t>(half->rank));
+    out.put_array(half->index);
+    out.put_array(half->weight);
+    put_matrix(out, half->r);
+  }
+  put_matrix(out, at_nodes_);
+}
+
+FourierBasis::FourierBasis(ByteReader& in, int threads) : threads_(threads) {
+  centre_ = in.get<dd>();
+  step_ = in.get<dd>();
+  features_ = static_cast<std::ptrdiff_t>(in.get<std::int64_t>());
+  smallest_pivot_ = in.get<double>();
+  largest_frequency_ = in.get<double>();
+  nodes_ = in.get_array<dd>();
+  weights_ = in.get_array<dd>();
+  for (Half* half : {&even_, &odd_}) {
+    half->rank = static_cast<std::ptrdiff_t>(in.get<std::int64_t>());
+    half->index = in.get_array<std::ptrdiff_t>();
+    half->weight = in.get_array<double>();
+    half->r = get_matrix(in);
+  }
+  at_nodes_ = get_matrix(in);
+  set_projectors();
+}
+
+void FourierBasis::set_projectors() {
+  const std::ptrdiff_t half = at_nodes_.rows() / 2;
+  for (Half* part : {&even_, &odd_}) {
+    const std::ptrdiff_t column = part == &odd_ ? even_.rank : 0;
+    part->projector = DdMatrix(part->rank, half);
+    for (std::ptrdiff_t j = 0; j < part->rank; ++j)
+      for (std::ptrdiff_t i = 0; i < half; ++i)
+        part->projector.set(j, i, at_nodes_(half + i, column + j) * weights_[half + i]);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "detail/checkpoint_file.hpp"
 #include "detail/linear_operator.hpp"
 #include "detail/require.hpp"
+#include "detail/setup_cache.hpp"
 #include "detail/toeplitz.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/info.hpp"
@@ -990,7 +991,7 @@ struct Run {
   void save(Size i, const Vector& p, Put&& put) {
     if (!file.active()) return;
     la::ByteWriter out;
-    out.put_text(la::arithmetic_name());
+    out.put_text(la::build_key());
     out.put(static_cast<std::int64_t>(i));
     out.put(seconds());
     out.put(static_cast<std::uint64_t>(losses.size()));
@@ -1022,9 +1023,10 @@ struct Run {
     notes.warnings = file.warnings();
     if (!state) return 0;
     la::ByteReader in(*state);
-    if (const std::string there = in.get_text(); there != la::arithmetic_name())
-      notes.warnings.push_back("the checkpoint was written on another kind of processor (" + there +
-                               "): the bits may differ from those of an uninterrupted run");
+    if (in.get_text() != la::build_key())
+      notes.warnings.emplace_back(
+          "the checkpoint was written by another build or on another kind of processor: the bits "
+          "may differ from those of an uninterrupted run");
     const auto i = static_cast<Size>(in.get<std::int64_t>());
     before = in.get<double>();
     const auto count = in.get<std::uint64_t>();

@@ -13,6 +13,7 @@
 #include "detail/pde_quality.hpp"
 #include "detail/pde_slabs.hpp"
 #include "detail/pde_solution.hpp"
+#include "detail/setup_cache.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/error.hpp"
 
@@ -490,6 +491,14 @@ struct Solver::Impl {
     return solution.box->rms();
   }
 
+  void report_cache(Solution& s) const {
+    if (!checked.cache) return;
+    s.cache_hits = checked.cache->hits();
+    s.cache_misses = checked.cache->misses();
+    if (const std::string problem = checked.cache->problem(); !problem.empty())
+      s.warnings.push_back(problem);
+  }
+
   [[nodiscard]] Solution finish(Solution::Impl solution, const Quality& quality,
                                 const RightHandSide& rhs, Timings timings) const {
     const Checked& c = checked;
@@ -589,6 +598,7 @@ struct Solver::Impl {
         info.spectrum_frequency.push_back(spectra[k].bin * static_cast<double>(i));
       s.axes.push_back(std::move(info));
     }
+    report_cache(s);
     s.impl = std::make_shared<Solution::Impl>(std::move(solution));
     return s;
   }
@@ -596,6 +606,9 @@ struct Solver::Impl {
 
 Solver::Solver(Problem problem, Options options) : impl_(std::make_shared<Impl>()) {
   impl_->checked = check(std::move(problem), std::move(options));
+  const Options& o = impl_->checked.options;
+  if (!o.cache.empty())
+    impl_->checked.cache = std::make_shared<la::SetupCache>(o.cache, o.cache_limit);
 }
 
 Solution Solver::solve() { return solve(impl_->checked.problem.forcing); }
@@ -616,6 +629,7 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
     if (formula) slabs = solve_in_slabs(impl_->checked, *formula, impl_->tolerance(), planner);
     if (slabs) {
       Solution s = std::move(slabs->solution);
+      impl_->report_cache(s);
       s.impl = std::make_shared<Solution::Impl>(Solution::Impl{{}, {}, std::move(slabs->field)});
       return s;
     }

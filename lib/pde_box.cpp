@@ -11,6 +11,7 @@
 #include "detail/dd_eigen.hpp"
 #include "detail/pde_discretisation.hpp"
 #include "detail/separate.hpp"
+#include "detail/setup_cache.hpp"
 #include "detail/slab_sampler.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/error.hpp"
@@ -230,6 +231,31 @@ bool diagonalisable(const Checked& c) {
                      [](const AxisOperator& a) { return a.has_second && !a.has_first; });
 }
 
+namespace {
+
+la::SymmetricEigen eigen(const la::DdMatrix& a, int threads, la::SetupCache* cache) {
+  const auto make = [&] { return la::symmetric_eigen(a, threads); };
+  if (cache == nullptr) return make();
+  return la::cached(
+      cache, "eigen", "build: " + la::build_key() + "\nmatrix: " + la::matrix_text(a) + '\n', make,
+      [](la::ByteWriter& out, const la::SymmetricEigen& e) {
+        out.put_array(e.values);
+        la::put_matrix(out, e.vectors);
+        out.put(e.rounds);
+        out.put(e.last_change);
+      },
+      [](la::ByteReader& in) {
+        la::SymmetricEigen e;
+        e.values = in.get_array<dd>();
+        e.vectors = la::get_matrix(in);
+        e.rounds = in.get<int>();
+        e.last_change = in.get<double>();
+        return e;
+      });
+}
+
+}  // namespace
+
 BoxAxis::BoxAxis(const Checked& c, Size k, std::shared_ptr<const la::FourierBasis> b)
     : basis(std::move(b)), length(c.length(k).hi) {
   std::array<la::DdMatrix, 2> loads;
@@ -277,7 +303,7 @@ BoxAxis::BoxAxis(const Checked& c, Size k, std::shared_ptr<const la::FourierBasi
       for (Size i = 0; i < m; ++i) block.set(i, j, a(first + i, first + j));
       for (Size i = 0; i < half; ++i) rows.set(i, j, at_nodes(i, first + j));
     }
-    const la::SymmetricEigen e = la::symmetric_eigen(block, c.threads);
+    const la::SymmetricEigen e = eigen(block, c.threads, c.cache.get());
     values.insert(values.end(), e.values.begin(), e.values.end());
     for (Size j = 0; j < m; ++j)
       for (Size i = 0; i < m; ++i) vectors.set(first + i, first + j, e.vectors(i, j));
@@ -699,9 +725,9 @@ Attempt attempt(const Checked& c, const RightHandSide& rhs, std::vector<std::vec
     };
     Size same = 0;
     while (same < k && !alike(same)) ++same;
-    a.basis.push_back(
-        same < k ? a.basis[same]
-                 : std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), bands[k], o));
+    a.basis.push_back(same < k
+                          ? a.basis[same]
+                          : la::make_basis(c.end(k, 0), c.end(k, 1), bands[k], o, c.cache.get()));
   }
   a.bands = std::move(bands);
   require_memory(c, a);

@@ -12,6 +12,7 @@
 
 #include "detail/blas_threads.hpp"
 #include "detail/gmres.hpp"
+#include "detail/setup_cache.hpp"
 #include "detail/spectrum.hpp"
 #include "halfulp/kernel/dd_math.hpp"
 #include "halfulp/threads.hpp"
@@ -314,9 +315,8 @@ Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> 
     if (!choice.basis.empty())
       basis.push_back(choice.basis[k]);
     else
-      basis.push_back(
-          twin ? basis[0]
-               : std::make_shared<la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted[k], o));
+      basis.push_back(twin ? basis[0]
+                           : la::make_basis(c.end(k, 0), c.end(k, 1), wanted[k], o, c.cache.get()));
   }
   bands = std::move(wanted);
   watch.lap("basis");

@@ -825,6 +825,8 @@ std::string report_json(const PdeFile& file, const Solution& solution, const Out
   result["seconds"] = number(run.seconds);
   result["timings"] = Json::object();
   for (const auto& [phase, seconds] : solution.timings) result["timings"][phase] = number(seconds);
+  if (!options.cache.empty())
+    result["cache"] = {{"hits", solution.cache_hits}, {"misses", solution.cache_misses}};
   result["repeats"] = run.repeats;
   result["repeat_solve"] = run.repeat_seconds ? number(*run.repeat_seconds) : Json(nullptr);
   if (run.posterior) {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "detail/blas_threads.hpp"
+#include "detail/setup_cache.hpp"
 #include "detail/spectrum.hpp"
 
 namespace halfulp::gp_pde::detail {
@@ -240,8 +241,7 @@ SampleFit::SampleFit(const Checked& c, const RightHandSide& rhs,
       std::vector<Band> wanted = bands[k];
       wanted.push_back({0, 0});
       wanted = la::merge_bands(std::move(wanted), 2 * o.margin * two_pi / c.length(k).hi);
-      const auto basis =
-          std::make_shared<const la::FourierBasis>(c.end(k, 0), c.end(k, 1), wanted, o);
+      const auto basis = la::make_basis(c.end(k, 0), c.end(k, 1), wanted, o, c.cache.get());
       if (basis->size() > most) return false;
       const la::DdMatrix a = basis->features_at(axes_[k], 0);
       la::DdMatrix projector = least_squares_projector(a, axes_[k], tolerance, c.threads);

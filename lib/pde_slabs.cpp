@@ -8,6 +8,7 @@
 
 #include "detail/checkpoint_file.hpp"
 #include "detail/linear_operator.hpp"
+#include "detail/setup_cache.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/info.hpp"
 #include "halfulp/progress.hpp"
@@ -78,7 +79,9 @@ class Slabs {
     if (o.guess) o.guess = shifted(*o.guess, j);
     const auto n = static_cast<double>(count_), first = static_cast<double>(j);
     o.progress = part_of(o.progress, first / n, (first + 1) / n);
-    return check(std::move(p), std::move(o));
+    Checked own = check(std::move(p), std::move(o));
+    own.cache = whole_.cache;
+    return own;
   }
 
  private:
@@ -232,7 +235,7 @@ struct Chains {
 
   [[nodiscard]] std::string bytes(Size count) const {
     la::ByteWriter out;
-    out.put_text(la::arithmetic_name());
+    out.put_text(la::build_key());
     out.put(static_cast<std::int64_t>(count));
     out.put(static_cast<std::uint64_t>(plans.size()));
     for (const Plan& plan : plans) {
@@ -386,10 +389,10 @@ std::optional<SlabResult> solve_in_slabs(const Checked& c, const Expression& for
   const bool varies = varies_in_time(c, time);
   if (state) {
     la::ByteReader in(*state);
-    if (in.get_text() != la::arithmetic_name())
+    if (in.get_text() != la::build_key())
       warnings.emplace_back(
-          "the checkpoint was written on another kind of processor: the bits may differ from those "
-          "of an uninterrupted run");
+          "the checkpoint was written by another build or on another kind of processor: the bits "
+          "may differ from those of an uninterrupted run");
     slabs.emplace(c, forcing, axis, static_cast<Size>(in.get<std::int64_t>()));
     const auto plans = in.get<std::uint64_t>();
     for (std::uint64_t p = 0; p < plans; ++p) {

@@ -195,6 +195,8 @@ struct SolveOptions {
   std::vector<std::string> inputs;
   int repeats = 0;
   RunFolderOptions runs;
+  std::string cache;          ///< folder; empty: none
+  double cache_limit = 1024;  ///< MiB
 };
 
 /// What a finished run depends on. Not the number of threads: it changes no bit.
@@ -214,6 +216,8 @@ std::vector<Job> plan(const SolveOptions& solving, RunFolder& runs, const Common
     Job job{pde::read_pde_file(input), nullptr, {}};
     if (common.threads > 0) job.file.options.threads = common.threads;
     if (common.threads > 0 && job.file.gp_hm) job.file.gp_hm->threads = common.threads;
+    job.file.options.cache = solving.cache;
+    job.file.options.cache_limit = static_cast<std::size_t>(solving.cache_limit * (1 << 20));
     pde::check_output(job.file);
     const std::string& name = job.file.problem.name;
     const bool own = inputs.size() == 1 && !common.out.empty();
@@ -517,6 +521,15 @@ void add_gp_pde(CLI::App& app, const Common& common, Exit& exit) {
       ->add_option("--repeat", solving->repeats,
                    "solve again this many times with the set-up kept and report the median time")
       ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
+  auto* cache = solver->add_option(
+      "--cache", solving->cache,
+      "folder where bases and factorisations are kept, for later calls to find; same results");
+  solver
+      ->add_option("--cache-limit", solving->cache_limit,
+                   "its size in MiB; what was not used for longest goes first")
+      ->check(CLI::Range(1.0, 1e9))
+      ->needs(cache)
       ->capture_default_str();
   auto* folder = solver->add_option(
       "--checkpoint", solving->runs.folder,

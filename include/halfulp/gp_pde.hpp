@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -148,7 +149,11 @@ struct Options {
   std::ptrdiff_t slabs = 1;
   /// State of a solve in slabs, after each slab; nothing else is kept.
   Checkpoint checkpoint = {};
-  int threads = 0;  ///< 0: OpenMP's default
+  /// Folder where bases and factorisations of one axis are kept and found again, by everything that
+  /// enters them: the same bits with and without. Any number of programs may share it. Empty: none.
+  std::filesystem::path cache = {};
+  std::size_t cache_limit = std::size_t{1} << 30;  ///< bytes; the least recently used go first
+  int threads = 0;                                 ///< 0: OpenMP's default
   std::size_t memory_limit = std::size_t{8}
                              << 30;  ///< bytes; a larger need is a DomainError naming it
   /// Called between phases with a fraction in [0, 1] and what is being done; returning false stops
@@ -207,6 +212,8 @@ class Solution {
   int newton_steps = 0;  ///< derivatives formed; 0: a linear equation with constant coefficients
   std::vector<AxisInfo> axes;   ///< with slabs: of the first one
   std::vector<SlabInfo> slabs;  ///< empty: one window
+  int cache_hits = 0;    ///< parts of the set-up found in options.cache, since its Solver began
+  int cache_misses = 0;  ///< likewise: looked for and made
   Timings timings;
   std::vector<std::string> warnings;
 

@@ -9,6 +9,9 @@
 
 namespace halfulp::detail {
 
+class ByteReader;
+class ByteWriter;
+
 /// How a spectral density is turned into a basis.
 struct BasisOptions {
   gp_pde::KernelType kernel = gp_pde::KernelType::gaussian;
@@ -38,6 +41,10 @@ class FourierBasis {
  public:
   FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> bands,
                const BasisOptions& options);
+
+  /// As bytes, and back from them: the same bits.
+  void put(ByteWriter& out) const;
+  FourierBasis(ByteReader& in, int threads);
 
   [[nodiscard]] std::ptrdiff_t size() const { return even_.rank + odd_.rank; }
   /// How many of the functions, the first ones, are even about the centre; the others are odd.
@@ -78,6 +85,7 @@ class FourierBasis {
   };
   void fill(std::span<const dd> shifted, const Half& half, bool odd, int order, DdMatrix& out,
             std::ptrdiff_t first_column) const;
+  void set_projectors();
   dd centre_, step_;
   int threads_;
   Half even_, odd_;

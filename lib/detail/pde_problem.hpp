@@ -2,6 +2,7 @@
 
 #include <array>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,10 @@
 #include "detail/linear_operator.hpp"
 #include "detail/pde_conditions.hpp"
 #include "halfulp/gp_pde.hpp"
+
+namespace halfulp::detail {
+class SetupCache;
+}
 
 /// The problem as the solver sees it: checked, in normal form, with its data ready to be sampled.
 namespace halfulp::gp_pde::detail {
@@ -67,6 +72,7 @@ struct Checked {
   bool constant = true;            ///< all coefficients are
   bool singular = false;           ///< constants solve the homogeneous problem
   int threads = 1;
+  std::shared_ptr<la::SetupCache> cache;  ///< of parts of the set-up; null: none
   /// Data that replace g on the lower side of start_axis: a column of values at points of the other
   /// axis. A time slab begins where the one before it ended.
   Size start_axis = -1;
