@@ -231,10 +231,12 @@ std::vector<Job> plan(const SolveOptions& solving, RunFolder& runs, const Common
           "pde solve", "INPUT", input,
           "a name of its own: another input is written to " + folder.string());
     folders.push_back(folder.string());
+    runs.remove_leftovers(name);
     job.finished = runs.finished(name, run_key(job.file, solving, common), folder);
     if (!job.finished) {
       runs.check(name);
       job.folder = std::make_unique<pde::OutputFolder>(folder);
+      runs.note_staging(name, job.folder->staging());
     }
     jobs.push_back(std::move(job));
   }
@@ -372,7 +374,8 @@ std::string solve_one(Job& job, const SolveOptions& solving, RunFolder& runs, co
   } else {
     pde::Options options = file.options;
     options.progress = progress;
-    if (options.slabs != 1 && runs.active())
+    // Repeated solves would go on from the end.
+    if (options.slabs != 1 && repeats == 0 && runs.active())
       options.checkpoint = runs.checkpoint(file.problem.name);
     pde::Solver solver(file.problem, options);
     solution = solver.solve();
@@ -531,9 +534,9 @@ void add_gp_pde(CLI::App& app, const Common& common, Exit& exit) {
       ->check(CLI::Range(1.0, 1e9))
       ->needs(cache)
       ->capture_default_str();
-  auto* folder = solver->add_option(
-      "--checkpoint", solving->runs.folder,
-      "folder for what an interrupted call goes on from: states of gp-hm, finished problems");
+  auto* folder = solver->add_option("--checkpoint", solving->runs.folder,
+                                    "folder for what an interrupted call goes on from: states of "
+                                    "gp-hm and of time slabs, finished problems");
   solver
       ->add_option("--checkpoint-every", solving->runs.every,
                    "seconds between two states of a problem; 0: after every step")

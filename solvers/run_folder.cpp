@@ -79,6 +79,20 @@ std::optional<FinishedRun> RunFolder::finished(const std::string& name, const st
   return run;
 }
 
+void RunFolder::remove_leftovers(const std::string& name) const {
+  if (!active()) return;
+  const fs::path note = file(name, ".staging");
+  if (!fs::exists(note)) return;
+  const fs::path staging = halfulp::read_file(note, 1 << 16);
+  std::error_code code;
+  if (staging.filename().string().starts_with(".halfulp-")) fs::remove_all(staging, code);
+  fs::remove(note, code);
+}
+
+void RunFolder::note_staging(const std::string& name, const fs::path& staging) const {
+  if (active()) halfulp::write_file_atomic(file(name, ".staging"), fs::absolute(staging).string());
+}
+
 void RunFolder::finish(const std::string& name, const std::string& key,
                        const FinishedRun& run) const {
   if (!active()) return;
@@ -91,7 +105,7 @@ void RunFolder::finish(const std::string& name, const std::string& key,
         halfulp::content_digest(halfulp::read_file(run.folder / file_name, largest_file));
   halfulp::write_record(file(name, ".finished"), kind, key,
                         record.dump(-1, ' ', false, json::error_handler_t::replace));
-  for (const char* suffix : {".state", ".state.previous", ".state.new"}) {
+  for (const char* suffix : {".state", ".state.previous", ".state.new", ".staging"}) {
     std::error_code code;
     fs::remove(file(name, suffix), code);
   }

@@ -40,6 +40,9 @@ class RunFolder {
   /// `folder` are there as they were.
   [[nodiscard]] std::optional<FinishedRun> finished(const std::string& name, const std::string& key,
                                                     const std::filesystem::path& folder) const;
+  /// Removes what a killed call staged for a problem, and notes where this one does.
+  void remove_leftovers(const std::string& name) const;
+  void note_staging(const std::string& name, const std::filesystem::path& staging) const;
   /// Notes that a problem is finished, and removes its state.
   void finish(const std::string& name, const std::string& key, const FinishedRun& run) const;
 

@@ -283,9 +283,11 @@ void kill_and_resume(const std::string& name, const std::string& text, int count
     fs::remove_all(states);
     int code = -1;
     for (int left = 1 + trial % 4; code < 0; --left) {
-      // From 1 ms on, as many early as late.
-      const double after =
-          left > 0 && killed < count ? 0.001 * std::pow(1000 * 1.2 * seconds, uniform(random)) : -1;
+      // From 1 ms on: as many early as late, or anywhere.
+      const double t = uniform(random);
+      const double after = left <= 0 || killed >= count ? -1
+                           : trial % 2 == 0             ? 0.001 * std::pow(1000 * 1.2 * seconds, t)
+                                                        : 0.001 + 1.1 * seconds * t;
       if (fs::exists(states / (name + ".state"))) ++went_on;
       code = start({"pde", "solve", input, "--threads", "1", "--out", out, "--checkpoint", states,
                     "--checkpoint-every", trial % 2 ? "0.002" : "0.02", "--resume"},
@@ -301,6 +303,10 @@ void kill_and_resume(const std::string& name, const std::string& text, int count
     REQUIRE(cut.result == whole.result);
     REQUIRE(cut.arrays == whole.arrays);
     REQUIRE(!fs::exists(states / (name + ".state")));
+    for (const auto& entry : fs::directory_iterator(folder.path)) {  // no leftovers of the killed
+      INFO(entry.path());
+      REQUIRE(!entry.path().filename().string().starts_with(".halfulp-"));
+    }
   }
   std::cout << name << ": " << killed << " kills, " << went_on << " starts from a state, " << runs
             << " runs, all with the same bits (" << seconds << " s uninterrupted)\n";

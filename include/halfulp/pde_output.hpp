@@ -160,6 +160,8 @@ class OutputFolder {
   void write(const std::string& name, std::string_view bytes);
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }  ///< in order
   [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
+  /// Where files are until commit(); what a killed program leaves behind.
+  [[nodiscard]] const std::filesystem::path& staging() const { return staging_; }
 
   /// Moves all files into place; other files of the folder stay. If a move fails, those done are
   /// undone. @throws IoError
