@@ -64,6 +64,7 @@ TEST_CASE("the same bits with and without a cache", "[cache]") {
   const bool in_double = dimension == 2 && GENERATE(false, true);
   const gp_pde::Problem p = problem(dimension);
   gp_pde::Options options;
+  if (dimension == 1) options.bands = {{{0, 400}}};  // long enough to make to be kept
   if (in_double) options.precision = gp_pde::Precision::double_;
   const gp_pde::Solution plain = gp_pde::solve(p, options);
   const auto expected = values(plain, dimension);
@@ -82,7 +83,7 @@ TEST_CASE("the same bits with and without a cache", "[cache]") {
   CHECK(first.cache_misses > 0);
   const gp_pde::Solution second = gp_pde::solve(p, options);
   same(second);
-  CHECK(second.cache_hits > 0);
+  if (dimension == 1) CHECK(second.cache_hits > 0);
   CHECK(second.cache_hits + second.cache_misses == first.cache_hits + first.cache_misses);
   options.threads = 1;
   same(gp_pde::solve(p, options));
@@ -90,12 +91,13 @@ TEST_CASE("the same bits with and without a cache", "[cache]") {
 
 TEST_CASE("damaged, foreign and missing entries are made anew", "[cache]") {
   const gp_pde::Problem p = problem(1);
-  const auto expected = values(gp_pde::solve(p), 1);
-  const Folder folder;
   gp_pde::Options options;
+  options.bands = {{{0, 400}}};
+  const auto expected = values(gp_pde::solve(p, options), 1);
+  const Folder folder;
   options.cache = folder.path;
   (void)gp_pde::solve(p, options);
-  REQUIRE(folder.entries().size() >= 2);
+  REQUIRE(!folder.entries().empty());
   std::mt19937_64 random(3);
   for (int round = 0; round < 12; ++round) {
     for (const fs::path& name : folder.entries()) {
