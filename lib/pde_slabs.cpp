@@ -33,7 +33,9 @@ std::optional<Size> time_axis(const Checked& c) {
   for (Size k = 0; k < c.dimension(); ++k) {
     const auto& sides = c.problem.sides[k];
     const AxisOperator& axis = c.axis[k];
-    if (axis.order != 1 || !has_data(sides[0]) || has_data(sides[1]) || axis.periodic) continue;
+    if (axis.order != 1 || !has_data(sides[0]) || has_data(sides[1]) || axis.periodic ||
+        !sides[0].also.empty())
+      continue;
     if (!found || c.names[*found] != "t") found = k;
   }
   return found;
@@ -72,7 +74,10 @@ class Slabs {
     p.forcing = forcing(j);
     if (p.exact) p.exact = shifted(*p.exact, j);
     for (auto& sides : p.sides)
-      for (Side& side : sides) side.g = shifted(side.g, j);
+      for (Side& side : sides) {
+        side.g = shifted(side.g, j);
+        for (Side& more : side.also) more.g = shifted(more.g, j);
+      }
     Options o = whole_.options;
     o.slabs = 1;
     o.checkpoint = {};
@@ -279,10 +284,17 @@ std::string identity(const Checked& c, const Expression& forcing, double toleran
   if (c.problem.exact) line("exact", c.problem.exact->brief_text(longest));
   for (Size k = 0; k < c.dimension(); ++k)
     for (int s = 0; s < 2; ++s) {
-      const Side& side = c.problem.sides[k][s];
-      line("side " + c.names[k] + (s == 0 ? "-" : "+"),
-           std::to_string(static_cast<int>(side.kind)) + ", " + number_text(side.a) + "*u + " +
-               number_text(side.b) + "*du = " + side.g.brief_text(longest));
+      std::vector<Side> all{c.problem.sides[k][s]};
+      const std::vector<Side> also = all[0].also;
+      all.insert(all.end(), also.begin(), also.end());
+      for (const Side& side : all) {
+        std::string left = std::to_string(static_cast<int>(side.kind)) + ", order " +
+                           std::to_string(side.order) + ", " + number_text(side.a) + "*u + " +
+                           number_text(side.b) + "*du";
+        for (const double factor : side.coefficients) left += ", " + number_text(factor);
+        line("side " + c.names[k] + (s == 0 ? "-" : "+"),
+             left + " = " + side.g.brief_text(longest));
+      }
       for (const Condition& q : c.conditions) {
         if (q.axis != k || q.side != s) continue;
         std::string text;

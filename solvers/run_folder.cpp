@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
@@ -90,7 +91,8 @@ void RunFolder::remove_leftovers(const std::string& name) const {
 }
 
 void RunFolder::note_staging(const std::string& name, const fs::path& staging) const {
-  if (active()) halfulp::write_file_atomic(file(name, ".staging"), fs::absolute(staging).string());
+  // At once: a call that is killed before this is written leaves its empty folder.
+  if (active()) std::ofstream(file(name, ".staging")) << fs::absolute(staging).string();
 }
 
 void RunFolder::finish(const std::string& name, const std::string& key,
