@@ -581,8 +581,8 @@ std::optional<SlabResult> solve_in_slabs(const Checked& c, const Expression& for
   s.floor_estimate = eps / 2;
   const double distance =
       relative(std::sqrt(chains.squared_distance), std::sqrt(chains.squared_size));
-  // Where a solution grows, both chains enlarge the rounding of the first slabs: it says less of the
-  // error than the distance of discretisations does, and stands for it with a larger factor.
+  // Where a solution grows, both chains enlarge the rounding of the first slabs: it says less of
+  // the error than the distance of discretisations does, and stands for it with a larger factor.
   s.error_estimate = (distance > 10 * eps ? 16 : 4) * distance + s.floor_estimate;
   if (!chains.good) s.error_estimate = std::max(s.error_estimate, chains.unexplained);
   if (chains.singular || !chains.converged || !chains.seen || !(s.error_estimate <= 1))

@@ -507,7 +507,8 @@ TEST_CASE("derivatives of the solution", "[gp_pde]") {
       error += (v - u[i]) * (v - u[i]);
       size += v * v;
     }
-    INFO("orders " << order[0] << order[1] << ": error " << static_cast<double>(sqrt(error / size)));
+    INFO("orders " << order[0] << order[1] << ": error "
+                   << static_cast<double>(sqrt(error / size)));
     CHECK(static_cast<double>(sqrt(error / size)) <= limit("gp_pde_derivatives"));
   }
 }
