@@ -15,22 +15,22 @@ namespace halfulp::detail {
 class OneBlasThread {
  public:
   OneBlasThread() {
-    const std::lock_guard lock(mutex_);
-    if (users_++ > 0) return;
-    before_ = openblas_get_num_threads();
+    const std::lock_guard lock(mutex);
+    if (users++ > 0) return;
+    before = openblas_get_num_threads();
     openblas_set_num_threads(1);
   }
   ~OneBlasThread() {
-    const std::lock_guard lock(mutex_);
-    if (--users_ == 0) openblas_set_num_threads(before_);
+    const std::lock_guard lock(mutex);
+    if (--users == 0) openblas_set_num_threads(before);
   }
   OneBlasThread(const OneBlasThread&) = delete;
   OneBlasThread& operator=(const OneBlasThread&) = delete;
 
  private:
-  static inline std::mutex mutex_;
-  static inline int users_ = 0;
-  static inline int before_ = 1;
+  static inline std::mutex mutex;
+  static inline int users = 0;
+  static inline int before = 1;
 };
 
 }  // namespace halfulp::detail
