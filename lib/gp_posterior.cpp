@@ -550,6 +550,7 @@ class Assembly {
 
 std::vector<DataGroup> groups_of(std::vector<Data>& data) {
   std::vector<DataGroup> groups;
+  groups.reserve(data.size());
   for (Data& d : data) groups.push_back(std::move(d.group));
   return groups;
 }

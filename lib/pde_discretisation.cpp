@@ -37,6 +37,7 @@ void add_outer(la::DdMatrix& c, dd factor, const la::DdMatrix& a, const la::DdMa
 
 std::vector<std::complex<double>> characteristic_roots(const std::vector<dd>& a) {
   std::vector<std::complex<double>> rounded;
+  rounded.reserve(a.size());
   for (const dd& v : a) rounded.emplace_back(v.hi);
   return polynomial_roots(std::move(rounded));
 }

@@ -148,6 +148,7 @@ std::vector<la::DdMatrix> compared(const CheckedSystem& c, const std::vector<Fie
   const GridEvaluator evaluator(fields[0], comparison_grid(c));
   const std::vector<int> zero(c.dimension(), 0);
   std::vector<la::DdMatrix> values;
+  values.reserve(fields.size());
   for (const Field& field : fields) values.push_back(evaluator.values(field, zero));
   return values;
 }

@@ -546,6 +546,7 @@ void SystemDiscretisation::set_up_plane(const CheckedSystem& c) {
   }
   for (Size i = 0; i < n; ++i) {
     std::vector<dd> row;
+    row.reserve(varying.size());
     for (const Size t : varying) row.push_back(own_coefficient(i, c.terms[t]));
     plane->own_part.push_back(std::move(row));
   }

@@ -431,6 +431,7 @@ void linearise_at_guess(CheckedSystem& c) {
   std::vector<Expression> all;
   for (const auto& row : c.partial) {
     std::vector<Expression> at;
+    at.reserve(row.size());
     for (const Expression& e : row) at.push_back(e.substitute(state));
     all.insert(all.end(), at.begin(), at.end());
     c.reference.push_back(std::move(at));

@@ -182,6 +182,7 @@ std::string build_identification() {
         for (int i = 0; i < object->dlpi_phnum; ++i) {
           const auto& p = object->dlpi_phdr[i];
           if (p.p_type != PT_NOTE) continue;
+          // The loader gives addresses as numbers. NOLINTNEXTLINE(performance-no-int-to-ptr)
           const char* at = reinterpret_cast<const char*>(object->dlpi_addr + p.p_vaddr);
           const char* const end = at + p.p_memsz;
           while (at + sizeof(ElfW(Nhdr)) <= end) {
