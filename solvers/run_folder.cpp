@@ -77,7 +77,15 @@ std::optional<FinishedRun> RunFolder::finished(const std::string& name, const st
     }
     run.files.push_back(file_name);
   }
+  remove_state(name);  // of a call that was killed between its note and this
   return run;
+}
+
+void RunFolder::remove_state(const std::string& name) const {
+  for (const char* suffix : {".state", ".state.previous", ".state.new", ".staging"}) {
+    std::error_code code;
+    fs::remove(file(name, suffix), code);
+  }
 }
 
 void RunFolder::remove_leftovers(const std::string& name) const {
@@ -107,8 +115,5 @@ void RunFolder::finish(const std::string& name, const std::string& key,
         halfulp::content_digest(halfulp::read_file(run.folder / file_name, largest_file));
   halfulp::write_record(file(name, ".finished"), kind, key,
                         record.dump(-1, ' ', false, json::error_handler_t::replace));
-  for (const char* suffix : {".state", ".state.previous", ".state.new", ".staging"}) {
-    std::error_code code;
-    fs::remove(file(name, suffix), code);
-  }
+  remove_state(name);
 }

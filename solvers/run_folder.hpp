@@ -47,6 +47,7 @@ class RunFolder {
   void finish(const std::string& name, const std::string& key, const FinishedRun& run) const;
 
  private:
+  void remove_state(const std::string& name) const;
   [[nodiscard]] std::filesystem::path file(const std::string& name, const char* suffix) const;
   RunFolderOptions options_;
   int lock_ = -1;
