@@ -70,7 +70,7 @@ FourierBasis::FourierBasis(dd lower, dd upper, std::span<const gp_pde::Band> ban
   m += m % 2;
   std::vector<dd> half_nodes, half_weights;
   const std::ptrdiff_t enough = 8 * features_ + 200;
-  if (options.scattered && m > 24 * enough) {
+  if (options.scattered && m > 20 * enough) {
     // Few functions of high frequency: scattered points determine them as well, if not to the last
     // digit (what the modes leave of one band leaks into another). One point in each
     // of equal parts of the angle, at random, so that no frequency has an alias among the others.
