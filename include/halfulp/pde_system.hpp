@@ -28,7 +28,7 @@
 /// conditions may stand on any field and any end as long as they are as many as the system's order.
 /// Two dimensions: Galerkin; each field's own constant-coefficient operator with its sides is a
 /// Sylvester equation, which preconditions GMRES for all fields together, inside Newton's method
-/// with residuals in double-double. docs/gp_pde.md derives both.
+/// with residuals in double-double. docs/pde_system.md derives both.
 namespace halfulp::gp_pde {
 
 /// One unknown of a system and the equation that goes with it. In two dimensions that equation with
