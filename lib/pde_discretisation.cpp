@@ -127,6 +127,14 @@ std::vector<Exponential> fast_exponentials(const Checked& c) {
   return found;
 }
 
+bool same_values(const la::DdMatrix& a, const la::DdMatrix& b) {
+  const auto equal = [&](const double* x, const double* y) {
+    return std::equal(x, x + a.rows() * a.cols(), y);
+  };
+  return a.rows() == b.rows() && a.cols() == b.cols() && equal(a.hi(0), b.hi(0)) &&
+         equal(a.lo(0), b.lo(0));
+}
+
 // Smallest singular value of an upper triangle by inverse iteration: within a few per cent, always
 // above the truth. Zero where the triangle has a zero on its diagonal.
 double smallest_singular_value(const la::DdMatrix& r) {
@@ -582,12 +590,12 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
   const Size r = basis[0]->size();
   la::DdMatrix all;
   if (c.newton) {
-    LineSystem last;
+    std::shared_ptr<const LineSystem> last;
     all = take(newton_line(c, b, start_coefficients(c, start, {}), last));
-    if (last.rows_to_modes.cols() > 0) {
-      field.condition = last.condition;
-      field.smallest_eigenvalue = last.smallest_eigenvalue;
-      field.singular = last.singular;
+    if (last) {
+      field.condition = last->condition;
+      field.smallest_eigenvalue = last->smallest_eigenvalue;
+      field.singular = last->singular;
     }
   } else {
     all = line_.solve(b);
@@ -642,7 +650,7 @@ la::DdMatrix Discretisation::start_coefficients(const Checked& c, const Field* s
 }
 
 NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,
-                                         LineSystem& line) const {
+                                         std::shared_ptr<const LineSystem>& line) const {
   const auto m = static_cast<Size>(rows_.size());
   const std::vector<Points> grid{rows_};
   const auto& orders = pointwise_.orders();
@@ -664,6 +672,10 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
     return rest;
   };
   system.linearise = [&](const la::DdMatrix& state) {
+    if (first_derivative_ && same_values(first_derivative_->at, state)) {
+      line = first_derivative_->line;
+      return;
+    }
     const auto partial = pointwise_.partial(grid, fields_of(state), c.threads);
     la::DdMatrix a(m, state.rows());
     for (std::size_t k = 0; k < orders.size(); ++k) {
@@ -671,9 +683,11 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
       for (Size j = 0; j < a.cols(); ++j)
         for (Size i = 0; i < m; ++i) a.set(i, j, a(i, j) + values(i, j) * partial[k][i]);
     }
-    line = factor_line(c, scale_rows(std::move(a), {row_weight_.begin(), row_weight_.begin() + m}));
+    line = std::make_shared<const LineSystem>(
+        factor_line(c, scale_rows(std::move(a), {row_weight_.begin(), row_weight_.begin() + m})));
+    if (!first_derivative_) first_derivative_ = {state, line};
   };
-  system.correct = [&](const la::DdMatrix& rest) { return line.solve(rest); };
+  system.correct = [&](const la::DdMatrix& rest) { return line->solve(rest); };
   const la::DdMatrix origin = start_coefficients(c, nullptr, {});
   return newton_or_continuation(system, std::move(x), origin, c.options.max_newton);
 }
