@@ -808,6 +808,25 @@ la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& r
                                         const la::DdMatrix& lift, Timings& timings) const {
   Stopwatch watch(timings);
   const Options& o = c.options;
+  // The data on a grid, projected along the first axis: by panels of columns, so that no array has
+  // the size of the grid.
+  const auto along_first = [&](std::vector<Points> grid, const auto& project) {
+    constexpr Size width = 256;
+    const Points across = std::move(grid[1]);
+    const auto n = static_cast<Size>(across.size());
+    la::DdMatrix out(basis[0]->size(), n);
+    for (Size first = 0; first < n; first += width) {
+      const Size count = std::min(width, n - first);
+      grid[1].assign(across.begin() + first, across.begin() + first + count);
+      const la::DdMatrix f = data_on(rhs, grid);
+      watch.lap("sampling");
+      const la::DdMatrix part = project(f);
+      std::copy_n(part.hi(0), part.rows() * count, out.hi(first));
+      std::copy_n(part.lo(0), part.rows() * count, out.lo(first));
+      watch.lap("projection");
+    }
+    return out;
+  };
   la::DdMatrix r;
   if (!o.nodes_per_axis.empty()) {
     // Values at points that are not the basis' own: projected by least squares.
@@ -818,15 +837,15 @@ la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& r
       projector.push_back(
           least_squares_projector(basis[k]->evaluate(grid[k], 0), grid[k], 1e-13, c.threads));
     }
-    const la::DdMatrix f = data_on(rhs, grid);
-    watch.lap("sampling");
-    r = la::multiply(la::multiply(projector[0], f, c.threads), la::transpose(projector[1]),
-                     c.threads);
+    watch.lap("projection");
+    const la::DdMatrix along = along_first(
+        grid, [&](const la::DdMatrix& f) { return la::multiply(projector[0], f, c.threads); });
+    r = la::multiply(along, la::transpose(projector[1]), c.threads);
   } else {
     const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
-    const la::DdMatrix f = data_on(rhs, grid);
-    watch.lap("sampling");
-    r = la::transpose(basis[1]->project(la::transpose(basis[0]->project(f))));
+    const la::DdMatrix along =
+        along_first(grid, [&](const la::DdMatrix& f) { return basis[0]->project(f); });
+    r = la::transpose(basis[1]->project(la::transpose(along)));
   }
   if (c.strong) r = strong_->load(r, lift);
   for (Size k = 0; k < 2 && !c.strong; ++k)
