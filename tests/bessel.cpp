@@ -192,6 +192,14 @@ TEST_CASE("special values are the table's", "[bessel]") {
   }
 }
 
+TEST_CASE("orders beyond the domain: no overflow of what is finite", "[bessel]") {
+  const double slope = std::log(2.0) + std::log(1e308);
+  CHECK(halfulp::log_bessel_i_dv(1e308, 1) == Approx(-slope).epsilon(1e-15));
+  CHECK(halfulp::log_bessel_k_dv(1e308, 1) == Approx(slope).epsilon(1e-15));
+  CHECK(halfulp::log_bessel_i_dv(1.7e308, 1.7e308) == Approx(-std::asinh(1.0)).epsilon(1e-15));
+  CHECK(halfulp::log_bessel_k_dv(1.7e308, 1.7e308) == Approx(std::asinh(1.0)).epsilon(1e-15));
+}
+
 TEST_CASE("closed forms at order one half", "[bessel]") {
   for (double x = 0.01; x < 600; x *= 1.37) {
     const long double root = 0.5L * std::log(std::acos(-1.0L) * x / 2);

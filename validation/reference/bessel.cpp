@@ -85,6 +85,7 @@ int main(int argc, char** argv) {
       if (!applies(f, region)) continue;
       bessel_points::Random random(2000 + static_cast<unsigned>(r));
       const int count = region == Region::cells && f <= Function::log_k ? 1200
+                        : region == Region::floats                      ? 100
                         : f <= Function::log_k                          ? 60
                                                                         : 25;
       for (int i = 0; i < count && i < last; ++i) {
