@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "detail/bessel_cells.hpp"
@@ -17,14 +18,12 @@ namespace {
 constexpr std::ptrdiff_t block_size = 8192;
 constexpr std::ptrdiff_t most_lanes = 32;
 
-// A bin is one polynomial: a cell (row in w, column in t or u) or a number of terms.
+// A bin is a cell: row in w, column in t or u.
 constexpr int columns = 11;
-constexpr int series_bins = detail::bessel_cell_rows * columns;
-constexpr int scalar_bin = series_bins + 16;
+constexpr int scalar_bin = detail::bessel_cell_rows * columns;
 constexpr int bins = scalar_bin + 1;
 constexpr int fine_rows = 12;          // of the second kind, where the first column is cut
 constexpr double least_square = 0.25;  // w from 1/2
-constexpr double most_square = 1600;   // to 40 in cells
 
 bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; }
 
@@ -37,15 +36,6 @@ int cell_row(double square) {
   return 3 * half + odd +
          static_cast<int>(m >= (odd != 0 ? 0x1.428a2f98d728bp+0 : 0x1.965fea53d6e3dp+0));
 }
-
-/// Terms by the exponent of w^2.
-constexpr std::array<std::uint8_t, 128> series_terms = [] {
-  std::array<std::uint8_t, 128> all{};
-  double w = 1;  // 2^(e/2), rounded down
-  for (int e = 0; e < 128; ++e, w *= 0x1.6a09e667f3bccp+0)
-    all[e] = static_cast<std::uint8_t>(kernel::bessel_terms(w < 39.9 ? 39.9 : w * (1 - 0x1p-40)));
-  return all;
-}();
 
 int cell_bin(double v, double x, double square, bool second) {
   if (!(square >= least_square)) return scalar_bin;
@@ -62,13 +52,9 @@ int cell_bin(double v, double x, double square, bool second) {
 }
 
 inline int bin_of(double v, double x, bool second) {
-  if (!((v >= 0) & (v <= detail::bessel_simd_most_v) & (x >= detail::bessel_simd_least_x) &
-        (x <= detail::bessel_simd_most_x)))
-    return scalar_bin;
+  if (!((v >= 0) & (x >= detail::bessel_simd_least_x))) return scalar_bin;
   const double square = v * v + x * x;
-  if (square >= most_square)
-    return series_bins + series_terms[(std::bit_cast<std::uint64_t>(square) >> 52) - 1023];
-  return cell_bin(v, x, square, second);
+  return square < detail::bessel_series_square ? cell_bin(v, x, square, second) : scalar_bin;
 }
 
 struct Cell {
@@ -117,7 +103,7 @@ const std::array<std::uint16_t, bins>& good_bins(bool second) {
         const bool exists = !k                ? column < 6
                             : row < fine_rows ? column != 0
                                               : column == 0 || column > 5;
-        const bool cell = b < series_bins && exists;
+        const bool cell = b < scalar_bin && exists;
         const bool bad = cell && !(cell_of(b, k).data[1] < 0x1p-53);
         good[k ? 1 : 0][b] = static_cast<std::uint16_t>(bad ? scalar_bin : b);
       }
@@ -128,36 +114,39 @@ const std::array<std::uint16_t, bins>& good_bins(bool second) {
 
 /// Working arrays of one thread.
 struct Workspace {
-  std::vector<double> memory = std::vector<double>(7 * (block_size + most_lanes));
+  std::vector<double> memory = std::vector<double>(14 * (block_size + most_lanes));
+  std::vector<std::uint32_t> places = std::vector<std::uint32_t>(3 * block_size);
   std::vector<std::uint16_t> bin = std::vector<std::uint16_t>(block_size);
-  std::vector<std::uint32_t> place = std::vector<std::uint32_t>(block_size);
   double* array(int i) { return memory.data() + i * (block_size + most_lanes); }
+  std::uint32_t* place(int i) { return places.data() + i * block_size; }
 };
 
-template <class T>
-void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_step, const T* x,
-               std::size_t x_step, T* out, BesselMode mode) {
-  const bool second = f == BesselFunction::log_k || f == BesselFunction::log_k_scaled;
-  const bool scaled = f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled;
-  const auto& good = good_bins(second);
+Workspace& workspace() {
   static thread_local Workspace work;
+  return work;
+}
+
+/// The points with w < 40, by cells, and those that are no numbers.
+void narrow(BesselFunction f, const detail::BesselPoints& points, detail::BesselTask task,
+            double* out) {
+  Workspace& work = workspace();
+  const auto& good = good_bins(task.second);
+  const std::ptrdiff_t n = points.size;
   std::uint16_t* const bin = work.bin.data();
-  std::uint32_t* const place = work.place.data();
-  double* const vs = work.array(0);
-  double* const xs = work.array(1);
-  double* const values = work.array(2);
+  std::uint32_t* const place = work.place(2);
+  double* const vs = work.array(4);
+  double* const xs = work.array(5);
+  double* const values = work.array(6);
   const detail::BesselBlock block{
-      vs, xs, work.array(3), work.array(4), work.array(5), work.array(6), values};
+      vs, xs, work.array(7), work.array(8), work.array(9), work.array(10), values};
   // A counting sort. Four parts of the block take turns, each with counters of its own: one counter
   // would wait for itself.
   constexpr int parts = 4;
   std::array<std::array<std::int32_t, bins>, parts> next{};
   const std::ptrdiff_t part = n / parts;
   const auto classify = [&](std::ptrdiff_t i, std::array<std::int32_t, bins>& count) {
-    const auto k = static_cast<std::size_t>(i);
-    bin[k] = good[bin_of(static_cast<double>(v[k * v_step]), static_cast<double>(x[k * x_step]),
-                         second)];
-    ++count[bin[k]];
+    bin[i] = good[bin_of(points.v[i], points.x[i], task.second)];
+    ++count[bin[i]];
   };
   for (std::ptrdiff_t i = 0; i < part; ++i)
     for (int p = 0; p < parts; ++p) classify(i + p * part, next[p]);
@@ -174,11 +163,10 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_ste
   }
   start[bins] = total;
   const auto put = [&](std::ptrdiff_t i, std::array<std::int32_t, bins>& counter) {
-    const auto k = static_cast<std::size_t>(i);
-    const std::int32_t to = counter[bin[k]]++;
-    place[k] = static_cast<std::uint32_t>(to);
-    vs[to] = static_cast<double>(v[k * v_step]);
-    xs[to] = static_cast<double>(x[k * x_step]);
+    const std::int32_t to = counter[bin[i]]++;
+    place[to] = points.place[i];
+    vs[to] = points.v[i];
+    xs[to] = points.x[i];
   };
   for (std::ptrdiff_t i = 0; i < part; ++i)
     for (int p = 0; p < parts; ++p) put(i + p * part, next[p]);
@@ -186,28 +174,61 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_ste
   const std::ptrdiff_t vector_end = start[scalar_bin];
   // the last vector may reach behind: give it numbers
   for (std::ptrdiff_t i = n; i < n + most_lanes; ++i) vs[i] = xs[i] = 1;
-  if (vector_end > 0) detail::bessel_heads(vector_end, block, second, scaled);
+  if (vector_end > 0) detail::bessel_heads(vector_end, block, task.second, task.scaled);
+  const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
   for (int b = 0; b < scalar_bin; ++b) {
     const std::ptrdiff_t begin = start[b], end = start[b + 1];
     if (begin == end) continue;
-    double bound = 0x1p-57;
-    if (b >= series_bins) {
-      detail::bessel_add_series(begin, end, block, second, b - series_bins);
-    } else {
-      const Cell cell = cell_of(b, second);
-      detail::bessel_add_cell(begin, end, block, cell.data, cell.a0, cell.a1, cell.b0, cell.b1);
-      bound = cell.data[1];
-    }
-    if (mode == BesselMode::fast) continue;
+    const Cell cell = cell_of(b, task.second);
+    detail::bessel_add_cell(begin, end, block, cell.data, cell.a0, cell.a1, cell.b0, cell.b1);
+    if (!task.accurate) continue;
     for (std::ptrdiff_t i = begin; i < end; ++i) {
       // left out, rounding of the sum, of the leading terms
       const double size = std::fabs(values[i]), inverse_w = block.inverse_w[i];
-      const double error = bound + 0x1p-54 * inverse_w + 0x1p-75 * (1 / inverse_w + size);
+      const double error = cell.data[1] + 0x1p-54 * inverse_w + 0x1p-75 * (1 / inverse_w + size);
       if (!(error <= 0x1.ap-55 * size)) values[i] = bessel(f, vs[i], xs[i], mode);
     }
   }
   for (std::ptrdiff_t i = vector_end; i < n; ++i) values[i] = bessel(f, vs[i], xs[i], mode);
-  for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<T>(values[place[i]]);
+  for (std::ptrdiff_t i = 0; i < n; ++i) out[place[i]] = values[i];
+}
+
+void log_block(BesselFunction f, std::ptrdiff_t n, const double* v, const double* x, double* out,
+               BesselMode mode) {
+  Workspace& work = workspace();
+  const detail::BesselTask task{
+      f == BesselFunction::log_k || f == BesselFunction::log_k_scaled,
+      f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled,
+      mode == BesselMode::accurate};
+  detail::BesselPoints rest{work.array(0), work.array(1), work.place(0), 0};
+  detail::BesselPoints weak{work.array(2), work.array(3), work.place(1), 0};
+  detail::bessel_wide(n, v, x, out, task, rest, weak);
+  if (rest.size > 0) narrow(f, rest, task, out);
+  for (std::ptrdiff_t i = 0; i < weak.size; ++i)
+    out[weak.place[i]] = bessel(f, weak.v[i], weak.x[i], mode);
+}
+
+/// The same with a number in place of an array where its step is 0, or in single precision.
+template <class T>
+void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_step, const T* x,
+               std::size_t x_step, T* out, BesselMode mode) {
+  Workspace& work = workspace();
+  const auto numbers = [n](const T* from, std::size_t step, double* copy) -> const double* {
+    if constexpr (std::is_same_v<T, double>)
+      if (step == 1) return from;
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+      copy[i] = static_cast<double>(from[static_cast<std::size_t>(i) * step]);
+    return copy;
+  };
+  const double* const vs = numbers(v, v_step, work.array(11));
+  const double* const xs = numbers(x, x_step, work.array(12));
+  if constexpr (std::is_same_v<T, double>) {
+    log_block(f, n, vs, xs, out, mode);
+  } else {
+    double* const values = work.array(13);
+    log_block(f, n, vs, xs, values, mode);
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<T>(values[i]);
+  }
 }
 
 template <class T>

@@ -153,25 +153,28 @@ void print_row(bool second, int row, std::vector<int>& ends) {
 }
 
 void print_log_table() {
+  constexpr int size = 16;
   std::printf(
-      "\n/// For the mantissa m of bits 0x3fe6a09e00000000 + (i << 48) on: c near 1/m in 12 bits, "
-      "then\n"
-      "/// -log c as hi, lo.\ninline constexpr double bessel_log_table[3][16] = {\n");
-  std::vector<double> column[3];
-  for (int i = 0; i < 16; ++i) {
-    const auto edge = [](long long bits) { return __builtin_bit_cast(double, bits); };
-    const double low = edge(0x3fe6a09e00000000 + (static_cast<long long>(i) << 48));
-    const double high = edge(0x3fe6a09e00000000 + (static_cast<long long>(i + 1) << 48));
-    const double c = low <= 1 && high > 1 ? 1 : std::nearbyint(4096 / (0.5 * (low + high))) / 4096;
+      "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle: 2^1023 c, "
+      "-log(c)/2 "
+      "as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n"
+      "inline constexpr double bessel_log_table[4][%d] = {\n",
+      size);
+  std::vector<double> column[4];
+  for (int i = 0; i < size; ++i) {
+    const double c = 32 / (33.0 + 2 * i);
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
+    arb_mul_2exp_si(value.v, value.v, -1);
     arb_neg(value.v, value.v);
-    const double leading = arf_get_d(arb_midref(value.v), ARF_RND_NEAR);
+    const double leading =
+        std::nearbyint(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) * 0x1p41) * 0x1p-41;
     arb_set_d(rest.v, leading);
     arb_sub(rest.v, value.v, rest.v, precision);
-    column[0].push_back(c);
+    column[0].push_back(std::ldexp(c, 1023));
     column[1].push_back(leading);
     column[2].push_back(arf_get_d(arb_midref(rest.v), ARF_RND_NEAR));
+    column[3].push_back(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / 2);
   }
   for (const auto& values : column) {
     std::printf("    {");
@@ -184,13 +187,16 @@ void print_log_table() {
 
 }  // namespace
 
-/// Without arguments the whole header; with numbers of rows the cells of these, to compare with a
-/// part.
+/// Without arguments the whole header; with numbers of rows the cells of these and the table of
+/// logarithms, to compare with a part.
 int main(int argc, char** argv) {
   std::vector<int> start[2] = {{0}, {0}};
   for (int i = 1; i < argc; ++i)
     for (const bool second : {false, true}) print_row(second, std::atoi(argv[i]), start[0]);
-  if (argc > 1) return 0;
+  if (argc > 1) {
+    print_log_table();
+    return 0;
+  }
   std::printf(
       "#pragma once\n\n"
       "// Written by validation/generate/bessel_cells.cpp; a test compares every bit.\n"
