@@ -342,9 +342,35 @@ HWY_INLINE std::uint64_t tile_weak(const double* v, const Tile& tile, const doub
   return weak;
 }
 
+/// The points of a tile that `others` has a bit for, and what is known of them.
+HWY_INLINE void set_aside(const double* v, const double* x, const Tile& tile, std::ptrdiff_t begin,
+                          std::uint64_t others, BesselNarrow& narrow) {
+  const std::ptrdiff_t to = narrow.points.size;
+  if (others == ~std::uint64_t{0}) {
+    constexpr std::size_t bytes = tile_size * sizeof(double);
+    std::memcpy(narrow.points.v + to, v, bytes);
+    std::memcpy(narrow.points.x + to, x, bytes);
+    std::memcpy(narrow.hi + to, tile.hi, bytes);
+    std::memcpy(narrow.lo + to, tile.lo, bytes);
+    std::memcpy(narrow.inverse_w + to, tile.inverse_w, bytes);
+    for (int i = 0; i < tile_size; ++i)
+      narrow.points.place[to + i] = static_cast<std::uint32_t>(begin + i);
+    narrow.points.size += tile_size;
+    return;
+  }
+  for (std::uint64_t left = others; left != 0; left &= left - 1) {
+    const int i = std::countr_zero(left);
+    const std::ptrdiff_t k = narrow.points.size;
+    narrow.hi[k] = tile.hi[i];
+    narrow.lo[k] = tile.lo[i];
+    narrow.inverse_w[k] = tile.inverse_w[i];
+    narrow.points.add(v[i], x[i], begin + i);
+  }
+}
+
 template <bool Second, bool Scaled, bool Accurate>
 void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
-             const BesselSeries& series, BesselPoints& rest, BesselPoints& weak) {
+             const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   Tile tile;
   HWY_ALIGN double last[3][tile_size];
   for (std::ptrdiff_t begin = 0; begin < n; begin += tile_size) {
@@ -360,14 +386,9 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
     }
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
     const std::uint64_t others = tile_others(tile_v, tile_x) & mine;
-    for (std::uint64_t left = others; left != 0; left &= left - 1) {
-      const int i = std::countr_zero(left);
-      rest.v[rest.size] = tile_v[i];
-      rest.x[rest.size] = tile_x[i];
-      rest.place[rest.size++] = static_cast<std::uint32_t>(begin + i);
-    }
-    if (others == mine) continue;
     tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
+    if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
+    if (others == mine) continue;
     // the accurate mode looks at v again, which out may be
     double* const values = Accurate ? last[2] : tile_out;
     tile_series(tile, Second, series, others != 0, values);
@@ -375,9 +396,7 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
       std::uint64_t left = tile_weak(tile_v, tile, values) & mine & ~others;
       for (; left != 0; left &= left - 1) {
         const int i = std::countr_zero(left);
-        weak.v[weak.size] = tile_v[i];
-        weak.x[weak.size] = tile_x[i];
-        weak.place[weak.size++] = static_cast<std::uint32_t>(begin + i);
+        weak.add(tile_v[i], tile_x[i], begin + i);
       }
     }
     if (values == last[2]) std::copy(last[2], last[2] + size, out + begin);
@@ -385,62 +404,138 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
 }
 
 void wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
-          const BesselSeries& series, BesselPoints& rest, BesselPoints& weak) {
+          const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   constexpr decltype(&wide_as<false, false, false>) all[2][2][2] = {
       {{wide_as<false, false, false>, wide_as<false, false, true>},
        {wide_as<false, true, false>, wide_as<false, true, true>}},
       {{wide_as<true, false, false>, wide_as<true, false, true>},
        {wide_as<true, true, false>, wide_as<true, true, true>}}};
-  all[task.second ? 1 : 0][task.scaled ? 1 : 0][task.accurate ? 1 : 0](n, v, x, out, series, rest,
+  all[task.second ? 1 : 0][task.scaled ? 1 : 0][task.accurate ? 1 : 0](n, v, x, out, series, narrow,
                                                                        weak);
 }
 
-/// The heads of points in bins, of the second kind with x/w for t.
-template <bool Second, bool Scaled>
-void bin_heads(std::ptrdiff_t n, const BesselBlock& block) {
+/// The exponent of a normal number.
+HWY_INLINE V exponent_of(V x) {
   const D d;
+  const DU du;
+  const auto biased =
+      hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
+  return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
+}
+
+/// The bin of each point, and its t = v/w (first kind) or x/w (second).
+void bins(const BesselNarrow& narrow, bool second) {
+  const D d;
+  const hn::Rebind<std::int32_t, D> di;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  for (std::ptrdiff_t i = 0; i < n; i += lanes) {
-    const V v = hn::LoadU(d, block.v + i), x = hn::LoadU(d, block.x + i);
-    const Head h = head<Second, Scaled, true>(v, x);
-    hn::StoreU(h.hi, d, block.hi + i);
-    hn::StoreU(h.lo, d, block.lo + i);
-    hn::StoreU(h.inverse_w, d, block.inverse_w + i);
-    hn::StoreU(hn::Mul(Second ? x : v, h.inverse_w), d, block.t + i);
+  const V one = hn::Set(d, 1.0);
+  const auto step = [&](auto mask) { return hn::IfThenElseZero(mask, one); };
+  for (std::ptrdiff_t i = 0; i < narrow.points.size; i += lanes) {
+    const V v = hn::LoadU(d, narrow.points.v + i), x = hn::LoadU(d, narrow.points.x + i);
+    const V inverse_w = hn::LoadU(d, narrow.inverse_w + i);
+    const V t = hn::Mul(second ? x : v, inverse_w);
+    hn::StoreU(t, d, narrow.t + i);
+    // rows fall by 2^(1/3) in 1/w from 2; what rounding puts into the next cell is at its edge
+    const V e = exponent_of(inverse_w);
+    const V m = hn::BitCast(
+        d, hn::Or(hn::And(hn::BitCast(DU(), inverse_w), hn::Set(DU(), 0x000fffffffffffffULL)),
+                  hn::Set(DU(), 0x3ff0000000000000ULL)));
+    V row = hn::NegMulAdd(e, hn::Set(d, 3.0), hn::Set(d, 2.0));
+    row = hn::Sub(row, hn::Add(step(hn::Ge(m, hn::Set(d, 0x1.428a2f98d728bp+0))),
+                               step(hn::Ge(m, hn::Set(d, 0x1.965fea53d6e3dp+0)))));
+    row = hn::Min(hn::Max(row, hn::Zero(d)), hn::Set(d, bessel_cell_rows - 1));
+    const V sixths = hn::Mul(t, hn::Set(d, 6.0));
+    V column = hn::Min(hn::Floor(sixths), hn::Set(d, 5.0));
+    auto good =
+        hn::And(hn::And(hn::Ge(v, hn::Zero(d)), hn::Ge(x, hn::Set(d, bessel_simd_least_x))),
+                hn::And(hn::Le(inverse_w, hn::Set(d, 2.0)),
+                        hn::Ge(inverse_w, hn::Set(d, bessel_cell_inverse_w[bessel_cell_rows]))));
+    if (second) {
+      const auto first = hn::Lt(sixths, one);
+      // the first column, in rows before the twelfth cut in five
+      const V part = hn::Add(exponent_of(sixths), hn::Set(d, 6.0));
+      const auto cut = hn::And(first, hn::Lt(row, hn::Set(d, bessel_cell_fine_rows)));
+      column = hn::IfThenElse(first, hn::Zero(d), hn::Add(column, hn::Set(d, 5.0)));
+      column = hn::IfThenElse(cut, part, column);
+      good = hn::And(good, hn::Not(hn::And(cut, hn::Lt(part, one))));
+    }
+    V bin = hn::MulAdd(row, hn::Set(d, bessel_cell_columns), column);
+    bin = hn::IfThenElse(good, bin, hn::Set(d, bessel_cell_rows * bessel_cell_columns));
+    hn::StoreU(hn::DemoteTo(di, bin), di, narrow.bin + i);
   }
 }
-void heads(std::ptrdiff_t n, const BesselBlock& block, bool second, bool scaled) {
-  if (second)
-    scaled ? bin_heads<true, true>(n, block) : bin_heads<true, false>(n, block);
-  else
-    scaled ? bin_heads<false, true>(n, block) : bin_heads<false, false>(n, block);
-}
 
-/// out = hi + lo + s.
-HWY_INLINE void finish(std::ptrdiff_t i, const BesselBlock& block, V s) {
+/// N vectors of a cell: the points `order` has numbers of.
+template <int N>
+HWY_INLINE void cell_vectors(const std::int32_t* order, const BesselNarrow& narrow,
+                             const BesselCell& cell) {
   const D d;
-  const V hi = hn::LoadU(d, block.hi + i), lo = hn::LoadU(d, block.lo + i);
-  hn::StoreU(hn::Add(hi, hn::Add(lo, s)), d, block.out + i);
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<std::int32_t, D> di32;
+  const V a_scale = hn::Set(d, cell.a_scale), a_shift = hn::Set(d, cell.a_shift);
+  const V b_scale = hn::Set(d, cell.b_scale), b_shift = hn::Set(d, cell.b_shift);
+  V a[N], b[N], s[N], p[N];
+  for (int k = 0; k < N; ++k) {
+    const auto at = hn::PromoteTo(di, hn::LoadU(di32, order + k * hn::Lanes(d)));
+    a[k] = hn::MulAdd(hn::GatherIndex(d, narrow.t, at), a_scale, a_shift);
+    b[k] = hn::MulAdd(hn::GatherIndex(d, narrow.inverse_w, at), b_scale, b_shift);
+  }
+  const double* c = cell.coefficients;
+  for (int k = 0; k < N; ++k) s[k] = hn::Set(d, *c);
+  ++c;
+  for (int length = 2; length <= cell.degree + 1; ++length) {
+    V next = hn::Set(d, *c++);
+    for (int k = 0; k < N; ++k) p[k] = next;
+    for (int j = 1; j < length; ++j) {
+      next = hn::Set(d, *c++);
+      for (int k = 0; k < N; ++k) p[k] = hn::MulAdd(p[k], b[k], next);
+    }
+    for (int k = 0; k < N; ++k) s[k] = hn::MulAdd(s[k], a[k], p[k]);
+  }
+  for (int k = 0; k < N; ++k) {
+    const auto at = hn::PromoteTo(di, hn::LoadU(di32, order + k * hn::Lanes(d)));
+    hn::ScatterIndex(s[k], d, narrow.sum, at);
+  }
 }
 
-void add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselBlock& block,
-              const double* cell, double a0, double a1, double b0, double b1) {
+void add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
+              const BesselCell& cell) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  const int degree = static_cast<int>(cell[0]);
-  const V a_scale = hn::Set(d, 2 / (a1 - a0)), a_shift = hn::Set(d, -(a1 + a0) / (a1 - a0));
-  const V b_scale = hn::Set(d, 2 / (b1 - b0)), b_shift = hn::Set(d, -(b1 + b0) / (b1 - b0));
-  for (std::ptrdiff_t i = begin; i < end; i += lanes) {
-    const V a = hn::MulAdd(hn::LoadU(d, block.t + i), a_scale, a_shift);
-    const V b = hn::MulAdd(hn::LoadU(d, block.inverse_w + i), b_scale, b_shift);
-    const double* c = cell + 2;
-    V s = hn::Set(d, *c++);
-    for (int length = 2; length <= degree + 1; ++length) {
-      V p = hn::Set(d, *c++);
-      for (int j = 1; j < length; ++j) p = hn::MulAdd(p, b, hn::Set(d, *c++));
-      s = hn::MulAdd(s, a, p);
+  std::ptrdiff_t i = begin;
+  for (; i + 3 * lanes < end; i += 4 * lanes) cell_vectors<4>(narrow.order + i, narrow, cell);
+  if (i + 2 * lanes < end)
+    cell_vectors<3>(narrow.order + i, narrow, cell);
+  else if (i + lanes < end)
+    cell_vectors<2>(narrow.order + i, narrow, cell);
+  else if (i < end)
+    cell_vectors<1>(narrow.order + i, narrow, cell);
+}
+
+/// sum = hi + lo + sum; in the accurate mode what is too uncertain is added to `weak`.
+void finish(const BesselNarrow& narrow, bool accurate, const double* bounds, BesselPoints& weak) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<std::int32_t, D> di32;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  const BesselPoints& points = narrow.points;
+  for (std::ptrdiff_t i = 0; i < points.size; i += lanes) {
+    const V hi = hn::LoadU(d, narrow.hi + i), lo = hn::LoadU(d, narrow.lo + i);
+    const V value = hn::Add(hi, hn::Add(lo, hn::LoadU(d, narrow.sum + i)));
+    hn::StoreU(value, d, narrow.sum + i);
+    if (!accurate) continue;
+    // left out, rounding of the sum, of the slope
+    const auto bin = hn::PromoteTo(di, hn::LoadU(di32, narrow.bin + i));
+    const V bound = hn::GatherIndex(d, bounds, bin);
+    V error = hn::MulAdd(hn::LoadU(d, narrow.inverse_w + i), hn::Set(d, 0x1p-54), bound);
+    error = hn::MulAdd(hn::LoadU(d, points.v + i), hn::Set(d, 0x1p-69), error);
+    const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
+    if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
+    for (std::uint64_t left = mask_bits(hn::Not(good)); left != 0; left &= left - 1) {
+      const std::ptrdiff_t k = i + std::countr_zero(left);
+      if (k < points.size && narrow.bin[k] < bessel_cell_bins)
+        weak.add(points.v[k], points.x[k], points.place[k]);
     }
-    finish(i, block, s);
   }
 }
 
@@ -462,16 +557,13 @@ BesselSeries make_series(std::initializer_list<double> least) {
 
 }  // namespace
 
-HWY_EXPORT(heads);
 HWY_EXPORT(wide);
+HWY_EXPORT(bins);
 HWY_EXPORT(add_cell);
-
-void bessel_heads(std::ptrdiff_t n, const BesselBlock& block, bool second, bool scaled) {
-  HWY_DYNAMIC_DISPATCH(heads)(n, block, second, scaled);
-}
+HWY_EXPORT(finish);
 
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
-                 BesselPoints& rest, BesselPoints& weak) {
+                 BesselNarrow& narrow, BesselPoints& weak) {
   // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/4, |log|).
   static const BesselSeries series[2][2] = {
       {make_series({3.5e7, 2.22e4, 5690, 565, 383, 140, 110, 65.4, 54.3, 41.4}),
@@ -480,12 +572,21 @@ void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out
        make_series({3.29e7, 1.37e5, 1.33e4, 2340, 766, 267, 189, 133, 95.6, 71.7, 54.7, 48.6, 42.5,
                     37.7})}};
   HWY_DYNAMIC_DISPATCH(wide)
-  (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], rest, weak);
+  (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], narrow, weak);
 }
 
-void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselBlock& block,
-                     const double* cell, double a0, double a1, double b0, double b1) {
-  HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, block, cell, a0, a1, b0, b1);
+void bessel_bins(const BesselNarrow& narrow, bool second) {
+  HWY_DYNAMIC_DISPATCH(bins)(narrow, second);
+}
+
+void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
+                     const BesselCell& cell) {
+  HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, narrow, cell);
+}
+
+void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
+                   BesselPoints& weak) {
+  HWY_DYNAMIC_DISPATCH(finish)(narrow, accurate, bounds, weak);
 }
 
 }  // namespace halfulp::detail

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "detail/bessel_cells.hpp"
+
 /// The vector half of a batch of logarithms.
 namespace halfulp::detail {
 
@@ -32,30 +34,56 @@ struct BesselPoints {
   double* x;
   std::uint32_t* place;
   std::ptrdiff_t size;
+  void add(double point_v, double point_x, std::ptrdiff_t point_place) {
+    v[size] = point_v;
+    x[size] = point_x;
+    place[size++] = static_cast<std::uint32_t>(point_place);
+  }
 };
 
-/// out[i] by the series where v[i] and x[i] allow it; the others are added to `rest`, in the
-/// accurate mode those whose bound of the error is too large to `weak`.
-void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
-                 BesselPoints& rest, BesselPoints& weak);
+/// A bin is a cell: row in w, column in t or u; the last is for what vectors cannot do.
+inline constexpr int bessel_cell_columns = 11;
+inline constexpr int bessel_cell_bins = bessel_cell_rows * bessel_cell_columns;
+/// Rows of the second kind where the first column is cut.
+inline constexpr int bessel_cell_fine_rows = 12;
 
-/// Points sorted into bins of one cell each, arrays as long as the points and one vector more: the
-/// last vector of a bin reaches into the next, so bins are taken in their order.
-struct BesselBlock {
-  const double* v;
-  const double* x;
+/// The points of a block with w < 40.3, and those that are no numbers. Arrays are one tile longer.
+struct BesselNarrow {
+  BesselPoints points;
   double* hi;  // the leading terms
   double* lo;
   double* inverse_w;
-  double* t;  // v/w (first kind) or x/w (second)
-  double* out;
+  double* t;    // v/w (first kind) or x/w (second)
+  double* sum;  // the rest, then the value
+  std::int32_t* bin;
+  std::int32_t* order;  // the points by bins
 };
 
-/// Leading terms of (1) or (2) of kernel/bessel.hpp.
-void bessel_heads(std::ptrdiff_t n, const BesselBlock& block, bool second, bool scaled);
+/// The polynomial of a cell in a_scale t + a_shift and b_scale/w + b_shift.
+struct BesselCell {
+  int degree;
+  double bound;  // of the error
+  double a_scale, a_shift, b_scale, b_shift;
+  const double* coefficients;
+};
 
-/// Adds the polynomial of a cell of bessel_cells.hpp, over [a0, a1] in t and [b0, b1] in 1/w.
-void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselBlock& block,
-                     const double* cell, double a0, double a1, double b0, double b1);
+/// out[i] by the series where v[i] and x[i] allow it; the others are added to `narrow` with their
+/// leading terms, (1) or (2) of kernel/bessel.hpp, and in the accurate mode those whose bound of
+/// the error is too large to `weak`.
+void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
+                 BesselNarrow& narrow, BesselPoints& weak);
+
+/// Fills `t` and `bin`.
+void bessel_bins(const BesselNarrow& narrow, bool second);
+
+/// Fills `sum` for the points in `order` from begin to end; the last vector may reach into the next
+/// bin, so bins are taken in their order.
+void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
+                     const BesselCell& cell);
+
+/// Adds the leading terms to `sum`; in the accurate mode, with a bound for each bin, what is too
+/// uncertain is added to `weak`.
+void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
+                   BesselPoints& weak);
 
 }  // namespace halfulp::detail
