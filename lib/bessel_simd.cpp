@@ -133,26 +133,38 @@ HWY_INLINE Pair half_slope(V top, V top_lo, V x) {
   return {leading.hi, hn::MulAdd(y2, hn::MulAdd(y, q, rest), low)};
 }
 
-/// log(square)/4 as a multiple of 2^-42, exact, and the rest: to 2^-60, or to 2^-56 if not
+/// log(2 pi w)/2 or, for the second kind, log(2 w/pi)/2 as hi + middle + lo, hi a multiple of 2^-42
+/// and exact: to 2^-64 (but for what square lacks), or to 2^-56 and without a middle if not
 /// Accurate.
-template <bool Accurate>
-HWY_INLINE Pair quarter_log(V square) {
+struct Root {
+  V hi, middle, lo;
+};
+
+template <bool Second, bool Accurate>
+HWY_INLINE Root half_log(V square) {
   const D d;
+  const dd constant = Second ? -kernel::log_half_pi() : kernel::log_two_pi();
+  const double constant_hi = std::nearbyint(0x1p40 * constant.hi) * 0x1p-41;
+  const double constant_lo = 0.5 * constant.hi - constant_hi + 0.5 * constant.lo;
   const Reduced s = reduce(square);
-  const V r = minus_product(hn::Set(d, 1.0), square, s.scaled_c);  // log(1 - r) is what is left
-  constexpr int last = Accurate ? 10 : 9;
+  const V hi = hn::MulAdd(s.e, hn::Set(d, ln2_hi / 4), hn::Set(d, constant_hi));
+  const V low = hn::MulAdd(s.e, hn::Set(d, ln2_lo / 4), hn::Set(d, constant_lo));
+  // log(1 - r)/4 is what is left
+  const V one = hn::Set(d, 1.0), quarter = hn::Set(d, -0.25), half = hn::Set(d, 0.5);
+  const Pair product = product_exact(square, s.scaled_c);
+  const V r = Accurate ? hn::Sub(one, product.hi) : minus_product(one, square, s.scaled_c);
+  constexpr int last = Accurate ? 11 : 9;
   V q = hn::Set(d, -0.25 / last);
   for (int k = last - 1; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, -0.25 / k));
-  const V quarter = hn::Set(d, -0.25), half = hn::Set(d, 0.5), square_of_r = hn::Mul(r, r);
-  const V e_hi = hn::Mul(s.e, hn::Set(d, ln2_hi / 4));
-  V low = hn::Mul(s.e, hn::Set(d, ln2_lo / 4));
   if (!Accurate) {
-    low = hn::MulAdd(r, quarter, hn::Add(low, look_up(bessel_log_table[3], s.index)));
-    return {e_hi, hn::MulAdd(square_of_r, q, low)};
+    const V first = hn::Add(low, look_up(bessel_log_table[3], s.index));
+    return {hi, hn::Zero(d), hn::MulAdd(hn::MulAdd(q, r, quarter), r, first)};
   }
-  low = hn::MulAdd(half, look_up(bessel_log_table[2], s.index), low);
-  low = hn::MulAdd(square_of_r, q, hn::MulAdd(r, quarter, low));
-  return {hn::MulAdd(half, look_up(bessel_log_table[1], s.index), e_hi), low};
+  const V slope = hn::MulAdd(r, quarter, quarter);
+  V lo = hn::NegMulAdd(slope, product.lo, low);
+  lo = hn::MulAdd(half, look_up(bessel_log_table[2], s.index), lo);
+  return {hn::MulAdd(half, look_up(bessel_log_table[1], s.index), hi), hn::Mul(r, quarter),
+          hn::MulAdd(hn::Mul(r, r), q, lo)};
 }
 
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
@@ -187,18 +199,16 @@ HWY_INLINE Head head(V v, V x) {
       Second ? difference_exact(product.hi, first) : difference_exact(first, product.hi);
   const V lead_lo =
       hn::Add(lead.lo, Second ? hn::Sub(product_lo, first_lo) : hn::Sub(first_lo, product_lo));
-  // log(2 pi w)/2 or log(2 w/pi)/2
-  const Pair root = quarter_log<Accurate>(square);
-  const dd constant = Second ? -kernel::log_half_pi() : kernel::log_two_pi();
-  const double constant_hi = std::nearbyint(0x1p40 * constant.hi) * 0x1p-41;
-  const double constant_lo = 0.5 * constant.hi - constant_hi + 0.5 * constant.lo;
-  const V root_hi = hn::Add(root.hi, hn::Set(d, constant_hi));
-  V root_lo = hn::Add(root.lo, hn::Set(d, constant_lo));
-  if (Accurate)  // what square lacks
-    root_lo =
-        hn::MulAdd(hn::Mul(square_lo, hn::Set(d, 0.25)), hn::Mul(inverse_w, inverse_w), root_lo);
-  const Pair sum = difference_exact(lead.hi, root_hi);
-  return {sum.hi, hn::Sub(hn::Add(lead_lo, sum.lo), root_lo), inverse_w};
+  const Root root = half_log<Second, Accurate>(square);
+  Pair sum = difference_exact(lead.hi, root.hi);
+  V low = hn::Sub(hn::Add(lead_lo, sum.lo), root.lo);
+  if (Accurate) {
+    // log(w) of the part that square lacks
+    low = hn::NegMulAdd(hn::Mul(square_lo, hn::Set(d, 0.25)), hn::Mul(inverse_w, inverse_w), low);
+    sum = difference_exact(sum.hi, root.middle);
+    low = hn::Add(low, sum.lo);
+  }
+  return {sum.hi, low, inverse_w};
 }
 
 /// A tile: what the passes over a few vectors hand on.
@@ -333,7 +343,7 @@ HWY_INLINE std::uint64_t tile_weak(const double* v, const Tile& tile, const doub
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
     // terms left out, rounding of the sum, of the slope
     const V size = hn::Abs(hn::LoadU(d, out + i));
-    V error = hn::MulAdd(hn::Load(d, tile.inverse_w + i), hn::Set(d, 0x1p-55), hn::Set(d, 0x1p-58));
+    V error = hn::MulAdd(hn::Load(d, tile.inverse_w + i), hn::Set(d, 0x1p-54), hn::Set(d, 0x1p-61));
     error = hn::MulAdd(hn::LoadU(d, v + i), hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(size, hn::Set(d, 0x1.ap-55)));
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
@@ -564,13 +574,13 @@ HWY_EXPORT(finish);
 
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
-  // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/4, |log|).
+  // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/16, |log|).
   static const BesselSeries series[2][2] = {
       {make_series({3.5e7, 2.22e4, 5690, 565, 383, 140, 110, 65.4, 54.3, 41.4}),
-       make_series({1.66e8, 6.23e4, 1.25e4, 987, 642, 207, 162, 87.9, 74.2, 52.5, 45.8, 37.1})},
+       make_series({3.31e8, 9.83e4, 1.75e4, 1280, 813, 247, 192, 102, 85, 59.1, 51.2, 41.1, 36.5})},
       {make_series({1.43e7, 1.03e5, 7150, 1370, 457, 210, 139, 94.8, 70, 55.2, 45.8, 39}),
-       make_series({3.29e7, 1.37e5, 1.33e4, 2340, 766, 267, 189, 133, 95.6, 71.7, 54.7, 48.6, 42.5,
-                    37.7})}};
+       make_series(
+           {3.29e7, 1.37e5, 1.33e4, 2990, 971, 346, 216, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
   HWY_DYNAMIC_DISPATCH(wide)
   (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], narrow, weak);
 }
