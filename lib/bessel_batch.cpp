@@ -25,9 +25,10 @@ struct Cells {
   std::array<double, detail::bessel_cell_bins + 1> bound{};
 };
 
-/// The cells of each bin, but for those next to u = 0, where K is not smooth in u.
+/// The cells of each bin, but for those next to u = 0 where K is not smooth in u.
 Cells make_cells(bool second) {
   constexpr int columns = detail::bessel_cell_columns, fine_rows = detail::bessel_cell_fine_rows;
+  constexpr int halvings = detail::bessel_cell_halvings;
   constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
                               0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
                               1};
@@ -43,19 +44,19 @@ Cells make_cells(bool second) {
       a0 = sixth[column];
       a1 = sixth[column + 1];
       index = 6 * row + column;
-    } else if (column > 5) {
-      a0 = sixth[column - 5];
-      a1 = sixth[column - 4];
-      index = row < fine_rows ? 10 * row + column - 1
-                              : 10 * fine_rows + 6 * (row - fine_rows) + column - 5;
-    } else if (row < fine_rows) {
-      if (column == 0) continue;
-      a0 = std::ldexp(sixth[1], column - 6);
-      a1 = std::ldexp(sixth[1], column - 5);
-      index = 10 * row + column - 1;
     } else {
-      if (column > 0) continue;
-      index = 10 * fine_rows + 6 * (row - fine_rows);
+      if (column > halvings) {
+        a0 = sixth[column - halvings];
+        a1 = sixth[column - halvings + 1];
+      } else if (row < fine_rows) {
+        a0 = column == 0 ? 0 : std::ldexp(sixth[1], column - halvings - 1);
+        a1 = std::ldexp(sixth[1], column - halvings);
+      } else if (column > 0) {
+        continue;
+      }
+      index = row < fine_rows
+                  ? columns * row + column
+                  : columns * fine_rows + 6 * (row - fine_rows) + std::max(column - halvings, 0);
     }
     const double* data = second ? detail::bessel_cells_k + detail::bessel_cell_start_k[index]
                                 : detail::bessel_cells_i + detail::bessel_cell_start_i[index];

@@ -445,12 +445,12 @@ void bins(const BesselNarrow& narrow, bool second) {
     const V inverse_w = hn::LoadU(d, narrow.inverse_w + i);
     const V t = hn::Mul(second ? x : v, inverse_w);
     hn::StoreU(t, d, narrow.t + i);
-    // rows fall by 2^(1/3) in 1/w from 2; what rounding puts into the next cell is at its edge
+    // rows fall by 2^(1/3) in 1/w from 4; what rounding puts into the next cell is at its edge
     const V e = exponent_of(inverse_w);
     const V m = hn::BitCast(
         d, hn::Or(hn::And(hn::BitCast(DU(), inverse_w), hn::Set(DU(), 0x000fffffffffffffULL)),
                   hn::Set(DU(), 0x3ff0000000000000ULL)));
-    V row = hn::NegMulAdd(e, hn::Set(d, 3.0), hn::Set(d, 2.0));
+    V row = hn::NegMulAdd(e, hn::Set(d, 3.0), hn::Set(d, 5.0));
     row = hn::Sub(row, hn::Add(step(hn::Ge(m, hn::Set(d, 0x1.428a2f98d728bp+0))),
                                step(hn::Ge(m, hn::Set(d, 0x1.965fea53d6e3dp+0)))));
     row = hn::Min(hn::Max(row, hn::Zero(d)), hn::Set(d, bessel_cell_rows - 1));
@@ -458,16 +458,17 @@ void bins(const BesselNarrow& narrow, bool second) {
     V column = hn::Min(hn::Floor(sixths), hn::Set(d, 5.0));
     auto good =
         hn::And(hn::And(hn::Ge(v, hn::Zero(d)), hn::Ge(x, hn::Set(d, bessel_simd_least_x))),
-                hn::And(hn::Le(inverse_w, hn::Set(d, 2.0)),
+                hn::And(hn::Le(inverse_w, hn::Set(d, bessel_cell_inverse_w[0])),
                         hn::Ge(inverse_w, hn::Set(d, bessel_cell_inverse_w[bessel_cell_rows]))));
     if (second) {
       const auto first = hn::Lt(sixths, one);
-      // the first column, in rows before the twelfth cut in five
-      const V part = hn::Add(exponent_of(sixths), hn::Set(d, 6.0));
+      // the first column, in the fine rows cut into halves
+      const V part = hn::Max(hn::Add(exponent_of(sixths), hn::Set(d, bessel_cell_halvings + 1.0)),
+                             hn::Zero(d));
       const auto cut = hn::And(first, hn::Lt(row, hn::Set(d, bessel_cell_fine_rows)));
-      column = hn::IfThenElse(first, hn::Zero(d), hn::Add(column, hn::Set(d, 5.0)));
+      column =
+          hn::IfThenElse(first, hn::Zero(d), hn::Add(column, hn::Set(d, bessel_cell_halvings)));
       column = hn::IfThenElse(cut, part, column);
-      good = hn::And(good, hn::Not(hn::And(cut, hn::Lt(part, one))));
     }
     V bin = hn::MulAdd(row, hn::Set(d, bessel_cell_columns), column);
     bin = hn::IfThenElse(good, bin, hn::Set(d, bessel_cell_rows * bessel_cell_columns));

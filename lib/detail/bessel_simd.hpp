@@ -42,11 +42,8 @@ struct BesselPoints {
 };
 
 /// A bin is a cell: row in w, column in t or u; the last is for what vectors cannot do.
-inline constexpr int bessel_cell_columns = 11;
+inline constexpr int bessel_cell_columns = bessel_cell_halvings + 6;
 inline constexpr int bessel_cell_bins = bessel_cell_rows * bessel_cell_columns;
-/// Rows of the second kind where the first column is cut.
-inline constexpr int bessel_cell_fine_rows = 12;
-
 /// The points of a block with w < 40.3, and those that are no numbers. Arrays are one tile longer.
 struct BesselNarrow {
   BesselPoints points;
