@@ -22,7 +22,7 @@ bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; 
 
 struct Cells {
   std::array<detail::BesselCell, detail::bessel_cell_bins> cell{};  // degree 0: none
-  std::array<double, detail::bessel_cell_bins + 1> bound{};
+  std::array<double, detail::bessel_cell_bins + 1> bound;           // of none: below everything
 };
 
 /// The cells of each bin, but for those next to u = 0 where K is not smooth in u.
@@ -33,6 +33,7 @@ Cells make_cells(bool second) {
                               0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
                               1};
   Cells cells;
+  cells.bound.fill(-HUGE_VAL);
   for (int bin = 0; bin < detail::bessel_cell_bins; ++bin) {
     const int row = bin / columns, column = bin % columns;
     const double b0 = detail::bessel_cell_inverse_w[row + 1];
@@ -60,8 +61,8 @@ Cells make_cells(bool second) {
     }
     const double* data = second ? detail::bessel_cells_k + detail::bessel_cell_start_k[index]
                                 : detail::bessel_cells_i + detail::bessel_cell_start_i[index];
-    cells.bound[bin] = data[1];
     if (!(data[1] < 0x1p-53)) continue;
+    cells.bound[bin] = data[1];
     cells.cell[bin] = {
         static_cast<int>(data[0]), data[1], 2 / (a1 - a0), -(a1 + a0) / (a1 - a0), 2 / (b1 - b0),
         -(b1 + b0) / (b1 - b0),    data + 2};
@@ -124,21 +125,21 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   const detail::BesselPoints& points = narrow.points;
   const std::ptrdiff_t n = points.size;
   detail::bessel_bins(narrow, task.second);
-  for (std::ptrdiff_t i = 0; i < n; ++i)
-    if (narrow.bin[i] < detail::bessel_cell_bins && cells.cell[narrow.bin[i]].degree == 0)
-      narrow.bin[i] = detail::bessel_cell_bins;
   const auto start = sort_by_bins(narrow);
   // the last vectors may reach behind
   std::fill(narrow.order + n, narrow.order + n + padding, static_cast<std::int32_t>(n));
   for (int b = 0; b < detail::bessel_cell_bins; ++b)
-    if (start[b] < start[b + 1])
+    if (start[b] < start[b + 1] && cells.cell[b].degree > 0)
       detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b]);
   detail::bessel_finish(narrow, task.accurate, cells.bound.data(), weak);
   for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = narrow.sum[i];
   const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
-  for (std::ptrdiff_t k = start[detail::bessel_cell_bins]; k < n; ++k) {
-    const std::int32_t i = narrow.order[k];
-    out[points.place[i]] = bessel(f, points.v[i], points.x[i], mode);
+  for (int b = 0; b <= detail::bessel_cell_bins; ++b) {
+    if (b < detail::bessel_cell_bins && cells.cell[b].degree > 0) continue;
+    for (std::ptrdiff_t k = start[b]; k < start[b + 1]; ++k) {
+      const std::int32_t i = narrow.order[k];
+      out[points.place[i]] = bessel(f, points.v[i], points.x[i], mode);
+    }
   }
 }
 

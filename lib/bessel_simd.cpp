@@ -244,8 +244,8 @@ HWY_INLINE std::uint64_t mask_bits(M mask) {
   return bits;
 }
 
-/// Bit i: point i of the tile is not one for the series.
-HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
+/// No point of the tile is one for cells or scalars.
+HWY_INLINE bool tile_is_wide(const double* v, const double* x) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   const V least = hn::Set(d, bessel_series_square), most = hn::Set(d, bessel_simd_most_square);
@@ -259,38 +259,43 @@ HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
     low_v = hn::Min(low_v, vi);
     low_x = hn::Min(low_x, xi);
   }
-  const auto good = hn::And(hn::And(hn::Le(sum, most), hn::Ge(low, least)),
-                            hn::And(hn::Ge(low_v, zero), hn::Ge(low_x, least_x)));
-  if (HWY_LIKELY(hn::AllTrue(d, good))) return 0;
+  return hn::AllTrue(d, hn::And(hn::And(hn::Le(sum, most), hn::Ge(low, least)),
+                                hn::And(hn::Ge(low_v, zero), hn::Ge(low_x, least_x))));
+}
+
+/// Bit i: point i of the tile is one for cells or scalars.
+HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  const V least = hn::Set(d, bessel_series_square), most = hn::Set(d, bessel_simd_most_square);
+  const V zero = hn::Zero(d), least_x = hn::Set(d, bessel_simd_least_x);
   std::uint64_t others = 0;
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
     const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
     const V square = hn::MulAdd(vi, vi, hn::Mul(xi, xi));
-    const auto one = hn::And(hn::And(hn::Le(square, most), hn::Ge(square, least)),
-                             hn::And(hn::Ge(vi, zero), hn::Ge(xi, least_x)));
-    others |= mask_bits(hn::Not(one)) << i;
+    const auto wide = hn::And(hn::And(hn::Le(square, most), hn::Ge(square, least)),
+                              hn::And(hn::Ge(vi, zero), hn::Ge(xi, least_x)));
+    others |= mask_bits(hn::Not(wide)) << i;
   }
   return others;
 }
 
 /// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
-HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& series, bool mixed,
+HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& series,
                             double* out) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  int most = series.terms, least = 1;
-  if (!mixed) {
-    V high = hn::Load(d, tile.inverse_w), low = high;
-    for (std::ptrdiff_t i = lanes; i < tile_size; i += lanes) {
-      const V w = hn::Load(d, tile.inverse_w + i);
-      high = hn::Max(high, w);
-      low = hn::Min(low, w);
-    }
-    const double highest = hn::GetLane(hn::MaxOfLanes(d, high));
-    const double lowest = hn::GetLane(hn::MinOfLanes(d, low));
-    while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
-    while (least < most && lowest > series.most_inverse_w[least]) ++least;
+  V high = hn::Load(d, tile.inverse_w), low = high;
+  for (std::ptrdiff_t i = lanes; i < tile_size; i += lanes) {
+    const V w = hn::Load(d, tile.inverse_w + i);
+    high = hn::Max(high, w);
+    low = hn::Min(low, w);
   }
+  const double highest = hn::GetLane(hn::MaxOfLanes(d, high));
+  const double lowest = hn::GetLane(hn::MinOfLanes(d, low));
+  int most = series.terms, least = 1;
+  while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
+  while (least < most && lowest > series.most_inverse_w[least]) ++least;
   const V sign = hn::Set(d, second ? -0.0 : 0.0);
   // four vectors at a time: the chains of additions are long
   for (std::ptrdiff_t i = 0; i < tile_size; i += 4 * lanes) {
@@ -383,6 +388,7 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
              const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   Tile tile;
   HWY_ALIGN double last[3][tile_size];
+  std::uint64_t others = 0;
   for (std::ptrdiff_t begin = 0; begin < n; begin += tile_size) {
     const double *tile_v = v + begin, *tile_x = x + begin;
     double* tile_out = out + begin;
@@ -395,13 +401,19 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
       tile_v = last[0], tile_x = last[1], tile_out = last[2];
     }
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
-    const std::uint64_t others = tile_others(tile_v, tile_x) & mine;
+    // the cheap test, unless the tile before failed it
+    const bool wide = others == 0 && tile_is_wide(tile_v, tile_x);
+    const std::uint64_t not_wide = wide ? 0 : tile_others(tile_v, tile_x);
+    others = not_wide & mine;
     tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;
+    // they must not decide how many terms the series takes
+    for (std::uint64_t left = not_wide; left != 0; left &= left - 1)
+      tile.inverse_w[std::countr_zero(left)] = series.most_inverse_w[series.terms];
     // the accurate mode looks at v again, which out may be
     double* const values = Accurate ? last[2] : tile_out;
-    tile_series(tile, Second, series, others != 0, values);
+    tile_series(tile, Second, series, values);
     if (Accurate) {
       std::uint64_t left = tile_weak(tile_v, tile, values) & mine & ~others;
       for (; left != 0; left &= left - 1) {
@@ -544,8 +556,7 @@ void finish(const BesselNarrow& narrow, bool accurate, const double* bounds, Bes
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
     for (std::uint64_t left = mask_bits(hn::Not(good)); left != 0; left &= left - 1) {
       const std::ptrdiff_t k = i + std::countr_zero(left);
-      if (k < points.size && narrow.bin[k] < bessel_cell_bins)
-        weak.add(points.v[k], points.x[k], points.place[k]);
+      if (k < points.size) weak.add(points.v[k], points.x[k], points.place[k]);
     }
   }
 }

@@ -43,7 +43,7 @@ struct Identity {
 const char* const bessel_regions[] = {
     "box",       "small",          "small_log",     "transition", "zeros_i",
     "zeros_k",   "zeros_k_scaled", "half_integers", "order_zero", "large_order",
-    "extreme_x", "seams",          "tiny_order",    "cells"};
+    "extreme_x", "seams",          "tiny_order",    "cells",      "small_cells"};
 
 std::vector<Entry> entries() {
   struct Name {

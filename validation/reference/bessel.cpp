@@ -84,7 +84,7 @@ int main(int argc, char** argv) {
       const auto region = static_cast<Region>(r);
       if (!applies(f, region)) continue;
       bessel_points::Random random(2000 + static_cast<unsigned>(r));
-      const int count = region == Region::cells && f <= Function::log_k ? 1200
+      const int count = region >= Region::cells && f <= Function::log_k ? 1200
                         : f <= Function::log_k                          ? 60
                                                                         : 25;
       for (int i = 0; i < count && i < last; ++i) {
