@@ -140,7 +140,7 @@ std::ptrdiff_t steps_back(const Values& before, const Values& after, int directi
 /// Radii w = sqrt(v^2 + x^2) at which the number of terms or the method changes.
 Values seam_radii() {
   Values radii = {36, 40};
-  for (int row = 0; row < 19; ++row) radii.push_back(0.5 * std::cbrt(std::ldexp(1.0, row)));
+  for (int row = 0; row < 22; ++row) radii.push_back(0.25 * std::cbrt(std::ldexp(1.0, row)));
   for (double w = 36; w < 2e4; w *= 1.01) {
     double low = w, high = w * 1.01;
     const auto terms = [](double r) { return halfulp::kernel::bessel_terms(r); };
