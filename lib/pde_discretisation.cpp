@@ -662,6 +662,7 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
     return fields;
   };
   NewtonSystem system;
+  system.go_on = [&c] { ask_to_go_on(c.options); };
   system.equations = m;
   system.residual = [&](const la::DdMatrix& state) {
     la::DdMatrix rest = data;
@@ -722,6 +723,7 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
     return fields;
   };
   NewtonSystem system;
+  system.go_on = [&c] { ask_to_go_on(c.options); };
   system.residual = [&](const la::DdMatrix& state) {
     const std::vector<la::DdMatrix> fields = fields_of(state);
     la::DdMatrix value = pointwise_.value(grid, fields, c.threads);
@@ -779,17 +781,32 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
     return a;
   };
   const auto from_right = [&](const std::vector<double>& y) {
+    system.go_on();
     return add(pointwise(sylvester_->precondition(y)), y);
   };
   // With derivatives above the second the norm of a residual says little about the solution: the
   // preconditioner comes from the left.
   const auto from_left = [&](const std::vector<double>& y) {
+    system.go_on();
     return add(sylvester_->precondition(pointwise(y)), y);
   };
+  // Where the preconditioner does not help, steps that lead nowhere are not worth their time.
+  constexpr double helpless = 0.3;
+  constexpr int most_products = 200, most_helpless = 3;
+  int helpless_steps = 0;
   system.correct = [&](const la::DdMatrix& rest) {
+    double reduction = 0;
     const std::vector<double> step =
-        strong_ ? la::gmres(sylvester_->precondition(rest.rounded()), from_left, 1e-8, 200)
-                : sylvester_->precondition(la::gmres(rest.rounded(), from_right, 1e-6, 200));
+        strong_ ? la::gmres(sylvester_->precondition(rest.rounded()), from_left, 1e-8,
+                            most_products, &reduction)
+                : sylvester_->precondition(
+                      la::gmres(rest.rounded(), from_right, 1e-6, most_products, &reduction));
+    helpless_steps = reduction > helpless ? helpless_steps + 1 : 0;
+    if (helpless_steps >= most_helpless) {
+      la::DdMatrix none(rows, columns);
+      none.set(0, 0, std::numeric_limits<double>::quiet_NaN());
+      return none;
+    }
     la::DdMatrix out(rows, columns);
     std::copy(step.begin(), step.end(), out.hi(0));
     return out;
