@@ -131,7 +131,7 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   for (int b = 0; b < detail::bessel_cell_bins; ++b)
     if (start[b] < start[b + 1] && cells.cell[b].degree > 0)
       detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b]);
-  detail::bessel_finish(narrow, task.accurate, cells.bound.data(), weak);
+  detail::bessel_finish(narrow, task, cells.bound.data(), weak);
   for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = narrow.sum[i];
   const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
   for (int b = 0; b <= detail::bessel_cell_bins; ++b) {

@@ -535,8 +535,22 @@ void add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narr
     cell_vectors<1>(narrow.order + i, narrow, cell);
 }
 
+/// a^2/(v^2 + x^2) - t^2 for t = a/w rounded: what the cells did not see.
+HWY_INLINE V square_missed(V a, V v, V x, V inverse_w, V t) {
+  const Pair aa = product_exact(a, a), vv = product_exact(v, v), xx = product_exact(x, x);
+  const Pair tt = product_exact(t, t);
+  const V square = hn::Add(vv.hi, xx.hi);
+  const V larger = hn::Max(vv.hi, xx.hi), smaller = hn::Min(vv.hi, xx.hi);
+  const V square_lo = hn::Add(hn::Sub(smaller, hn::Sub(square, larger)), hn::Add(vv.lo, xx.lo));
+  const Pair p = product_exact(tt.hi, square);
+  const V low = hn::MulAdd(tt.hi, square_lo, hn::MulAdd(tt.lo, square, p.lo));
+  const V missed = hn::Add(hn::Sub(aa.hi, p.hi), hn::Sub(aa.lo, low));
+  return hn::Mul(hn::Mul(missed, inverse_w), inverse_w);
+}
+
 /// sum = hi + lo + sum; in the accurate mode what is too uncertain is added to `weak`.
-void finish(const BesselNarrow& narrow, bool accurate, const double* bounds, BesselPoints& weak) {
+void finish(const BesselNarrow& narrow, bool second, bool accurate, const double* bounds,
+            BesselPoints& weak) {
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
@@ -544,14 +558,24 @@ void finish(const BesselNarrow& narrow, bool accurate, const double* bounds, Bes
   const BesselPoints& points = narrow.points;
   for (std::ptrdiff_t i = 0; i < points.size; i += lanes) {
     const V hi = hn::LoadU(d, narrow.hi + i), lo = hn::LoadU(d, narrow.lo + i);
-    const V value = hn::Add(hi, hn::Add(lo, hn::LoadU(d, narrow.sum + i)));
+    const V sum = hn::LoadU(d, narrow.sum + i);
+    if (!accurate) {
+      hn::StoreU(hn::Add(hi, hn::Add(lo, sum)), d, narrow.sum + i);
+      continue;
+    }
+    // the rounding of t, by the first term of either series: -5/24 t^2/w and 5/24 (1 - u^2)/w
+    const V v = hn::LoadU(d, points.v + i), x = hn::LoadU(d, points.x + i);
+    const V inverse_w = hn::LoadU(d, narrow.inverse_w + i);
+    const V missed = square_missed(second ? x : v, v, x, inverse_w, hn::LoadU(d, narrow.t + i));
+    const V more = hn::Mul(hn::Mul(missed, inverse_w), hn::Set(d, -5.0 / 24));
+    const V value = hn::Add(hi, hn::Add(lo, hn::Add(sum, more)));
     hn::StoreU(value, d, narrow.sum + i);
-    if (!accurate) continue;
-    // left out, rounding of the sum, of the slope
+    // left out, rounding of the sum and of 1/w, of what is missed in t, of the slope
     const auto bin = hn::PromoteTo(di, hn::LoadU(di32, narrow.bin + i));
-    const V bound = hn::GatherIndex(d, bounds, bin);
-    V error = hn::MulAdd(hn::LoadU(d, narrow.inverse_w + i), hn::Set(d, 0x1p-54), bound);
-    error = hn::MulAdd(hn::LoadU(d, points.v + i), hn::Set(d, 0x1p-69), error);
+    V error = hn::MulAdd(hn::Abs(sum), hn::Set(d, 0x1.8p-52), hn::GatherIndex(d, bounds, bin));
+    const V share = hn::MulAdd(inverse_w, hn::Set(d, 0x1p-55), hn::Set(d, 0x1p-58));
+    error = hn::MulAdd(inverse_w, share, error);
+    error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
     for (std::uint64_t left = mask_bits(hn::Not(good)); left != 0; left &= left - 1) {
@@ -606,9 +630,9 @@ void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarro
   HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, narrow, cell);
 }
 
-void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
+void bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
                    BesselPoints& weak) {
-  HWY_DYNAMIC_DISPATCH(finish)(narrow, accurate, bounds, weak);
+  HWY_DYNAMIC_DISPATCH(finish)(narrow, task.second, task.accurate, bounds, weak);
 }
 
 }  // namespace halfulp::detail

@@ -80,7 +80,7 @@ void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarro
 
 /// Adds the leading terms to `sum`; in the accurate mode, with a bound for each bin, what is too
 /// uncertain is added to `weak`.
-void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
+void bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
                    BesselPoints& weak);
 
 }  // namespace halfulp::detail

@@ -76,7 +76,7 @@ std::vector<std::vector<long>> chebyshev() {
   return t;
 }
 
-/// The degree, the least that leaves out less than 2^-58; a bound of what is left out; then powers
+/// The degree, the least that leaves out less than 2^-61; a bound of what is left out; then powers
 /// a^i b^j, i + j <= degree; i from the highest down, then j from the highest down, as the two
 /// Horner schemes read them; a from [a0, a1] and b from [b0, b1] scaled to [-1, 1].
 int print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, const arb_t b1) {
@@ -108,7 +108,7 @@ int print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, cons
         arb_abs(angle.v, f[m * nodes + n].v);
         arb_add(rest.v, rest.v, angle.v, precision);
       }
-    if (degree == most_degree || arf_cmp_d(arb_midref(rest.v), 0x1p-58) < 0) break;
+    if (degree == most_degree || arf_cmp_d(arb_midref(rest.v), 0x1p-61) < 0) break;
   }
   std::printf("    %d, %a,\n", degree, arf_get_d(arb_midref(rest.v), ARF_RND_UP));
   for (int i = degree; i >= 0; --i) {
