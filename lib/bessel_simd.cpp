@@ -82,6 +82,16 @@ HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
 HWY_INLINE V rough_quotient(V a, V b) { return hn::Div(a, b); }
 #endif
 
+/// The exponent of a normal number.
+HWY_INLINE V exponent_of(V x) {
+  const D d;
+  const DU du;
+  // e + 1023 as the low bits of 2^52 + e + 1023
+  const auto biased =
+      hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
+  return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
+}
+
 /// x = m 2^e with m in [1, 2), and c next to 1/m from a table of 16.
 struct Reduced {
   hn::Vec<DU> index;
@@ -93,13 +103,10 @@ HWY_INLINE Reduced reduce(V x) {
   const DU du;
   const auto bits = hn::BitCast(du, x);
   const auto index = hn::ShiftRight<48>(bits);
-  // e + 1023 as the low bits of 2^52 + e + 1023
-  const auto biased = hn::Or(hn::ShiftRight<52>(bits), hn::Set(du, 0x4330000000000000ULL));
-  const V e = hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
   // the table has 2^1023 c
   const auto exponent = hn::And(bits, hn::Set(du, 0xfff0000000000000ULL));
   const auto c = hn::BitCast(du, look_up(bessel_log_table[0], index));
-  return {index, e, hn::BitCast(d, hn::Sub(c, exponent))};
+  return {index, exponent_of(x), hn::BitCast(d, hn::Sub(c, exponent))};
 }
 
 constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
@@ -434,15 +441,6 @@ void wide(std::ptrdiff_t n, const double* v, const double* x, double* out, Besse
        {wide_as<true, true, false>, wide_as<true, true, true>}}};
   all[task.second ? 1 : 0][task.scaled ? 1 : 0][task.accurate ? 1 : 0](n, v, x, out, series, narrow,
                                                                        weak);
-}
-
-/// The exponent of a normal number.
-HWY_INLINE V exponent_of(V x) {
-  const D d;
-  const DU du;
-  const auto biased =
-      hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
-  return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
 }
 
 /// The bin of each point, and its t = v/w (first kind) or x/w (second).
