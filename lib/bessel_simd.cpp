@@ -174,6 +174,25 @@ HWY_INLINE Root half_log(V square) {
           hn::MulAdd(hn::Mul(r, r), q, lo)};
 }
 
+/// w^2 = square + square_lo and w = w + w_lo.
+struct Frame {
+  V square, square_lo, w, w_lo, inverse_w;
+};
+
+HWY_INLINE Frame frame(V v, V x) {
+  const D d;
+  const V a = hn::Max(v, x), b = hn::Min(v, x);
+  const Pair aa = product_exact(a, a);
+  Frame f;
+  f.square = hn::MulAdd(b, b, aa.hi);
+  f.square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(f.square, aa.hi), b, b));
+  f.w = hn::Sqrt(f.square);
+  f.inverse_w = hn::Div(hn::Set(d, 1.0), f.w);
+  f.w_lo = hn::Mul(hn::Add(minus_product(f.square, f.w, f.w), f.square_lo),
+                   hn::Mul(hn::Set(d, 0.5), f.inverse_w));
+  return f;
+}
+
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
 struct Head {
   V hi, lo, inverse_w;
@@ -182,14 +201,7 @@ struct Head {
 template <bool Second, bool Scaled, bool Accurate>
 HWY_INLINE Head head(V v, V x) {
   const D d;
-  const V half = hn::Set(d, 0.5);
-  const V a = hn::Max(v, x), b = hn::Min(v, x);
-  const Pair aa = product_exact(a, a);
-  const V square = hn::MulAdd(b, b, aa.hi);
-  const V square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(square, aa.hi), b, b));
-  const V w = hn::Sqrt(square);
-  const V inverse_w = hn::Div(hn::Set(d, 1.0), w);
-  const V w_lo = hn::Mul(hn::Add(minus_product(square, w, w), square_lo), hn::Mul(half, inverse_w));
+  const auto [square, square_lo, w, w_lo, inverse_w] = frame(v, x);
   const Pair top = sum_ordered(w, v);
   const Pair slope = half_slope(top.hi, hn::Add(top.lo, w_lo), x);
   // w (- x) - v slope, for the second kind its negative
@@ -493,8 +505,8 @@ HWY_INLINE void cell_vectors(const std::int32_t* order, const BesselNarrow& narr
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
-  const V a_scale = hn::Set(d, cell.a_scale), a_shift = hn::Set(d, cell.a_shift);
-  const V b_scale = hn::Set(d, cell.b_scale), b_shift = hn::Set(d, cell.b_shift);
+  const V a_scale = hn::Set(d, cell.a_scale[0]), a_shift = hn::Set(d, cell.a_shift[0]);
+  const V b_scale = hn::Set(d, cell.b_scale[0]), b_shift = hn::Set(d, cell.b_shift[0]);
   V a[N], b[N], s[N], p[N];
   for (int k = 0; k < N; ++k) {
     const auto at = hn::PromoteTo(di, hn::LoadU(di32, order + k * hn::Lanes(d)));
@@ -546,14 +558,16 @@ HWY_INLINE V square_missed(V a, V v, V x, V inverse_w, V t) {
   return hn::Mul(hn::Mul(missed, inverse_w), inverse_w);
 }
 
-/// sum = hi + lo + sum; in the accurate mode what is too uncertain is added to `weak`.
-void finish(const BesselNarrow& narrow, bool second, bool accurate, const double* bounds,
-            BesselPoints& weak) {
+/// sum = hi + lo + sum; in the accurate mode the points that are too uncertain are put into `weak`,
+/// returned is how many.
+std::ptrdiff_t finish(const BesselNarrow& narrow, bool second, bool accurate, const double* bounds,
+                      std::int32_t* weak) {
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   const BesselPoints& points = narrow.points;
+  std::ptrdiff_t found = 0;
   for (std::ptrdiff_t i = 0; i < points.size; i += lanes) {
     const V hi = hn::LoadU(d, narrow.hi + i), lo = hn::LoadU(d, narrow.lo + i);
     const V sum = hn::LoadU(d, narrow.sum + i);
@@ -578,9 +592,71 @@ void finish(const BesselNarrow& narrow, bool second, bool accurate, const double
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
     for (std::uint64_t left = mask_bits(hn::Not(good)); left != 0; left &= left - 1) {
       const std::ptrdiff_t k = i + std::countr_zero(left);
-      if (k < points.size) weak.add(points.v[k], points.x[k], points.place[k]);
+      if (k < points.size) weak[found++] = static_cast<std::int32_t>(k);
     }
   }
+  return found;
+}
+
+/// p b + c for pairs p and b, to about 2^-100.
+HWY_INLINE Pair pair_step(const Pair& p, const Pair& b, V c) {
+  const Pair product = product_exact(p.hi, b.hi);
+  const Pair sum = difference_exact(c, hn::Neg(product.hi));
+  const V low = hn::MulAdd(p.hi, b.lo, hn::MulAdd(p.lo, b.hi, product.lo));
+  return {sum.hi, hn::Add(sum.lo, low)};
+}
+
+/// The points that `weak` has the numbers of, all of one cell, once more with pairs for t, 1/w and
+/// the polynomial; a bit for each that is still too uncertain.
+std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow, bool second,
+                         const BesselCell& cell) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<std::int32_t, D> di32;
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  std::uint64_t uncertain = 0;
+  for (int i = 0; i < n; i += lanes) {
+    const auto at = hn::PromoteTo(di, hn::LoadU(di32, weak + i));
+    const V v = hn::GatherIndex(d, narrow.points.v, at);
+    const V x = hn::GatherIndex(d, narrow.points.x, at);
+    const Frame f = frame(v, x);
+    const V one = hn::Set(d, 1.0);
+    const V missed = hn::NegMulAdd(f.w_lo, f.inverse_w, minus_product(one, f.w, f.inverse_w));
+    const Pair inverse_w = {f.inverse_w, hn::Mul(missed, f.inverse_w)};
+    const V top = second ? x : v;
+    Pair t = product_exact(top, inverse_w.hi);
+    t.lo = hn::MulAdd(top, inverse_w.lo, t.lo);
+    const auto scaled = [&](const Pair& y, const double* scale, const double* shift) {
+      const Pair hi = {hn::Set(d, scale[0]), hn::Set(d, scale[1])};
+      Pair r = pair_step(y, hi, hn::Set(d, shift[0]));
+      r.lo = hn::Add(r.lo, hn::Set(d, shift[1]));
+      return r;
+    };
+    const Pair a = scaled(t, cell.a_scale, cell.a_shift);
+    const Pair b = scaled(inverse_w, cell.b_scale, cell.b_shift);
+    const double* c = cell.coefficients;
+    Pair s = {hn::Set(d, *c++), hn::Zero(d)};
+    for (int length = 2; length <= cell.degree + 1; ++length) {
+      Pair p = {hn::Set(d, *c++), hn::Zero(d)};
+      for (int j = 1; j < length; ++j) p = pair_step(p, b, hn::Set(d, *c++));
+      const V low = p.lo;
+      s = pair_step(s, a, p.hi);
+      s.lo = hn::Add(s.lo, low);
+    }
+    const Pair sum = difference_exact(hn::GatherIndex(d, narrow.hi, at), hn::Neg(s.hi));
+    const V low = hn::Add(hn::Add(hn::GatherIndex(d, narrow.lo, at), s.lo), sum.lo);
+    const V value = hn::Add(sum.hi, low);
+    // left out, rounding of the coefficients, of the slope
+    V error = hn::MulAdd(hn::Abs(s.hi), hn::Set(d, 0x1p-53), hn::Set(d, cell.bound + 0x1p-62));
+    error = hn::MulAdd(f.inverse_w, hn::Set(d, 0x1p-58), error);
+    error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
+    const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
+    uncertain |= mask_bits(hn::Not(good)) << i;
+    double values[64 / sizeof(double)];
+    hn::StoreU(value, d, values);
+    for (int k = 0; k < std::min(lanes, n - i); ++k) narrow.sum[weak[i + k]] = values[k];
+  }
+  return uncertain;
 }
 
 }  // namespace halfulp::detail::HWY_NAMESPACE
@@ -605,6 +681,7 @@ HWY_EXPORT(wide);
 HWY_EXPORT(bins);
 HWY_EXPORT(add_cell);
 HWY_EXPORT(finish);
+HWY_EXPORT(exact_cell);
 
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
@@ -628,9 +705,14 @@ void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarro
   HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, narrow, cell);
 }
 
-void bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
-                   BesselPoints& weak) {
-  HWY_DYNAMIC_DISPATCH(finish)(narrow, task.second, task.accurate, bounds, weak);
+std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
+                             std::int32_t* weak) {
+  return HWY_DYNAMIC_DISPATCH(finish)(narrow, task.second, task.accurate, bounds, weak);
+}
+
+std::uint64_t bessel_exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow,
+                                bool second, const BesselCell& cell) {
+  return HWY_DYNAMIC_DISPATCH(exact_cell)(weak, n, narrow, second, cell);
 }
 
 }  // namespace halfulp::detail
