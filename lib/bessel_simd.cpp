@@ -183,14 +183,12 @@ HWY_INLINE Frame frame(V v, V x) {
   const D d;
   const V a = hn::Max(v, x), b = hn::Min(v, x);
   const Pair aa = product_exact(a, a);
-  Frame f;
-  f.square = hn::MulAdd(b, b, aa.hi);
-  f.square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(f.square, aa.hi), b, b));
-  f.w = hn::Sqrt(f.square);
-  f.inverse_w = hn::Div(hn::Set(d, 1.0), f.w);
-  f.w_lo = hn::Mul(hn::Add(minus_product(f.square, f.w, f.w), f.square_lo),
-                   hn::Mul(hn::Set(d, 0.5), f.inverse_w));
-  return f;
+  const V square = hn::MulAdd(b, b, aa.hi);
+  const V square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(square, aa.hi), b, b));
+  const V w = hn::Sqrt(square);
+  const V inverse_w = hn::Div(hn::Set(d, 1.0), w);
+  const V missed = hn::Add(minus_product(square, w, w), square_lo);
+  return {square, square_lo, w, hn::Mul(missed, hn::Mul(hn::Set(d, 0.5), inverse_w)), inverse_w};
 }
 
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
