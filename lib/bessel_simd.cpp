@@ -193,7 +193,7 @@ HWY_INLINE Frame frame(V v, V x) {
 
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
 struct Head {
-  V hi, lo, inverse_w;
+  V hi, lo, inverse_w, square;
 };
 
 template <bool Second, bool Scaled, bool Accurate>
@@ -225,7 +225,7 @@ HWY_INLINE Head head(V v, V x) {
     sum = difference_exact(sum.hi, root.middle);
     low = hn::Add(low, sum.lo);
   }
-  return {sum.hi, low, inverse_w};
+  return {sum.hi, low, inverse_w, square};
 }
 
 /// A tile: what the passes over a few vectors hand on.
@@ -235,20 +235,34 @@ struct Tile {
   HWY_ALIGN double lo[tile_size];
   HWY_ALIGN double inverse_w[tile_size];
   HWY_ALIGN double t[tile_size];
+  double highest, lowest;  // 1/w
 };
 
+/// Fills the tile. True if all its points are for the series; false means nothing: v = 0 is enough.
 template <bool Second, bool Scaled, bool Accurate>
-HWY_NOINLINE void tile_heads(const double* v, const double* x, Tile& tile) {
+HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  V sum = hn::Zero(d), high = sum, low = hn::Set(d, 1.0), smaller = low;
+  V least = hn::Set(d, bessel_simd_most_square);
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    const V vi = hn::LoadU(d, v + i);
-    const Head h = head<Second, Scaled, Accurate>(vi, hn::LoadU(d, x + i));
+    const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
+    const Head h = head<Second, Scaled, Accurate>(vi, xi);
     hn::Store(h.hi, d, tile.hi + i);
     hn::Store(h.lo, d, tile.lo + i);
     hn::Store(h.inverse_w, d, tile.inverse_w + i);
     hn::Store(hn::Mul(vi, h.inverse_w), d, tile.t + i);
+    sum = hn::Add(sum, h.square);  // no number if one of them is none
+    least = hn::Min(least, h.square);
+    smaller = hn::Min(smaller, hn::Min(vi, xi));
+    high = hn::Max(high, h.inverse_w);
+    low = hn::Min(low, h.inverse_w);
   }
+  tile.highest = hn::GetLane(hn::MaxOfLanes(d, high));
+  tile.lowest = hn::GetLane(hn::MinOfLanes(d, low));
+  return hn::AllTrue(d, hn::And(hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square)),
+                                        hn::Ge(least, hn::Set(d, bessel_series_square))),
+                                hn::Ge(smaller, hn::Set(d, bessel_simd_least_x))));
 }
 
 template <class M>
@@ -261,40 +275,35 @@ HWY_INLINE std::uint64_t mask_bits(M mask) {
   return bits;
 }
 
-/// No point of the tile is one for cells or scalars.
-HWY_INLINE bool tile_is_wide(const double* v, const double* x) {
-  const D d;
-  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  const V least = hn::Set(d, bessel_series_square), most = hn::Set(d, bessel_simd_most_square);
-  const V zero = hn::Zero(d), least_x = hn::Set(d, bessel_simd_least_x);
-  V sum = zero, low = most, low_v = most, low_x = most;
-  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
-    const V square = hn::MulAdd(vi, vi, hn::Mul(xi, xi));
-    sum = hn::Add(sum, square);  // no number if one of them is none
-    low = hn::Min(low, square);
-    low_v = hn::Min(low_v, vi);
-    low_x = hn::Min(low_x, xi);
-  }
-  return hn::AllTrue(d, hn::And(hn::And(hn::Le(sum, most), hn::Ge(low, least)),
-                                hn::And(hn::Ge(low_v, zero), hn::Ge(low_x, least_x))));
-}
-
 /// Bit i: point i of the tile is one for cells or scalars.
 HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  const V least = hn::Set(d, bessel_series_square), most = hn::Set(d, bessel_simd_most_square);
-  const V zero = hn::Zero(d), least_x = hn::Set(d, bessel_simd_least_x);
   std::uint64_t others = 0;
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
     const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
-    const V square = hn::MulAdd(vi, vi, hn::Mul(xi, xi));
-    const auto wide = hn::And(hn::And(hn::Le(square, most), hn::Ge(square, least)),
-                              hn::And(hn::Ge(vi, zero), hn::Ge(xi, least_x)));
-    others |= mask_bits(hn::Not(wide)) << i;
+    const V a = hn::Max(vi, xi), b = hn::Min(vi, xi);
+    const V square = hn::MulAdd(b, b, hn::Mul(a, a));  // as in frame(), to the bit
+    const auto in_range = hn::And(hn::Ge(square, hn::Set(d, bessel_series_square)),
+                                  hn::Le(square, hn::Set(d, bessel_simd_most_square)));
+    const auto numbers =
+        hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
+    others |= mask_bits(hn::Not(hn::And(in_range, numbers))) << i;
   }
   return others;
+}
+
+/// Leaves the points that `others` has a bit for out of the range of 1/w, which decides on terms.
+HWY_INLINE void tile_range(Tile& tile, std::uint64_t others) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  constexpr double most = 1.0 / 40;
+  for (; others != 0; others &= others - 1) tile.inverse_w[std::countr_zero(others)] = most;
+  V low = hn::Set(d, most);
+  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes)
+    low = hn::Min(low, hn::Load(d, tile.inverse_w + i));
+  tile.highest = most;
+  tile.lowest = hn::GetLane(hn::MinOfLanes(d, low));
 }
 
 /// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
@@ -302,17 +311,9 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
                             double* out) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  V high = hn::Load(d, tile.inverse_w), low = high;
-  for (std::ptrdiff_t i = lanes; i < tile_size; i += lanes) {
-    const V w = hn::Load(d, tile.inverse_w + i);
-    high = hn::Max(high, w);
-    low = hn::Min(low, w);
-  }
-  const double highest = hn::GetLane(hn::MaxOfLanes(d, high));
-  const double lowest = hn::GetLane(hn::MinOfLanes(d, low));
   int most = series.terms, least = 1;
-  while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
-  while (least < most && lowest > series.most_inverse_w[least]) ++least;
+  while (most > 1 && tile.highest <= series.most_inverse_w[most - 1]) --most;
+  while (least < most && tile.lowest > series.most_inverse_w[least]) ++least;
   const V sign = hn::Set(d, second ? -0.0 : 0.0);
   // four vectors at a time: the chains of additions are long
   for (std::ptrdiff_t i = 0; i < tile_size; i += 4 * lanes) {
@@ -405,7 +406,7 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
              const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   Tile tile;
   HWY_ALIGN double last[3][tile_size];
-  std::uint64_t others = 0;
+  std::uint64_t not_wide = 0;
   for (std::ptrdiff_t begin = 0; begin < n; begin += tile_size) {
     const double *tile_v = v + begin, *tile_x = x + begin;
     double* tile_out = out + begin;
@@ -418,16 +419,15 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
       tile_v = last[0], tile_x = last[1], tile_out = last[2];
     }
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
-    // the cheap test, unless the tile before failed it
-    const bool wide = others == 0 && tile_is_wide(tile_v, tile_x);
-    const std::uint64_t not_wide = wide ? 0 : tile_others(tile_v, tile_x);
-    others = not_wide & mine;
-    tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
+    // where the tile before had others, these too are looked for at once
+    const bool mixed = not_wide != 0;
+    if (mixed) not_wide = tile_others(tile_v, tile_x);
+    const bool wide = tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
+    if (!mixed && !wide) not_wide = tile_others(tile_v, tile_x);
+    const std::uint64_t others = not_wide & mine;
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;
-    // they must not decide how many terms the series takes
-    for (std::uint64_t left = not_wide; left != 0; left &= left - 1)
-      tile.inverse_w[std::countr_zero(left)] = series.most_inverse_w[series.terms];
+    if (not_wide != 0) tile_range(tile, not_wide);
     // the accurate mode looks at v again, which out may be
     double* const values = Accurate ? last[2] : tile_out;
     tile_series(tile, Second, series, values);
