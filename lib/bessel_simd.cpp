@@ -98,25 +98,25 @@ struct Reduced {
   V e, scaled_c;  // 2^-e c
 };
 
-HWY_INLINE Reduced reduce(V x) {
+HWY_INLINE Reduced reduce(V x, const double* table) {
   const D d;
   const DU du;
   const auto bits = hn::BitCast(du, x);
   const auto index = hn::ShiftRight<48>(bits);
   // the table has 2^1023 c
   const auto exponent = hn::And(bits, hn::Set(du, 0xfff0000000000000ULL));
-  const auto c = hn::BitCast(du, look_up(bessel_log_table[0], index));
+  const auto c = hn::BitCast(du, look_up(table, index));
   return {index, exponent_of(x), hn::BitCast(d, hn::Sub(c, exponent))};
 }
 
 constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
 constexpr double ln2_lo = 0x1.9ef35793c7673p-41;
 
-/// log((w + v)/x)/2 to 2^-70, for w + v = top + top_lo; to 2^-74 where log I and log K vanish for
-/// large v, at 1.6588 2, the middle of an interval of the table.
+/// log((w + v)/x)/2 for w + v = top + top_lo: to 2^-68, to 2^-62 of itself where it is small, and
+/// to 2^-74 where log I and log K vanish for large v, at 1.6588 2, the middle of an interval.
 HWY_INLINE Pair half_slope(V top, V top_lo, V x) {
   const D d;
-  const Reduced z = reduce(rough_quotient(top, x));
+  const Reduced z = reduce(rough_quotient(top, x), bessel_slope_table[0]);
   // log z = e log 2 - log c + 2 atanh(n/(2 x + n)), n = 2^-e c top - x
   const Pair p = product_exact(z.scaled_c, top);
   const V n = hn::Sub(p.hi, x);  // exact: p is next to x
@@ -131,8 +131,8 @@ HWY_INLINE Pair half_slope(V top, V top_lo, V x) {
   q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 7));
   q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 5));
   q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 3));
-  const V table_hi = look_up(bessel_log_table[1], z.index);
-  const V table_lo = look_up(bessel_log_table[2], z.index);
+  const V table_hi = look_up(bessel_slope_table[1], z.index);
+  const V table_lo = look_up(bessel_slope_table[2], z.index);
   const V e_hi = hn::MulAdd(z.e, hn::Set(d, ln2_hi / 2), table_hi);  // exact
   const V e_lo = hn::MulAdd(z.e, hn::Set(d, ln2_lo / 2), table_lo);
   const Pair leading = sum_ordered(e_hi, y);
@@ -153,7 +153,7 @@ HWY_INLINE Root half_log(V square) {
   const dd constant = Second ? -kernel::log_half_pi() : kernel::log_two_pi();
   const double constant_hi = std::nearbyint(0x1p40 * constant.hi) * 0x1p-41;
   const double constant_lo = 0.5 * constant.hi - constant_hi + 0.5 * constant.lo;
-  const Reduced s = reduce(square);
+  const Reduced s = reduce(square, bessel_log_table[0]);
   const V hi = hn::MulAdd(s.e, hn::Set(d, ln2_hi / 4), hn::Set(d, constant_hi));
   const V low = hn::MulAdd(s.e, hn::Set(d, ln2_lo / 4), hn::Set(d, constant_lo));
   // log(1 - r)/4 is what is left

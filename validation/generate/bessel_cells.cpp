@@ -154,17 +154,21 @@ void print_row(bool second, int row, std::vector<int>& ends) {
   for (int k = 1; k < 6; ++k) print(sixth[k], sixth[k + 1]);
 }
 
-void print_log_table() {
+/// For slopes with c = 1 in the first interval, so that the logarithm of 1 + d is d to its last
+/// digits.
+void print_log_table(bool slopes) {
   constexpr int size = 16;
-  std::printf(
-      "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle: 2^1023 c, "
-      "-log(c)/2 "
-      "as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n"
-      "inline constexpr double bessel_log_table[4][%d] = {\n",
-      size);
+  if (slopes)
+    std::printf("\n/// The same with c = 1 in the first interval.\n");
+  else
+    std::printf(
+        "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle: 2^1023 c, "
+        "-log(c)/2 as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n");
+  std::printf("inline constexpr double bessel_%s_table[4][%d] = {\n", slopes ? "slope" : "log",
+              size);
   std::vector<double> column[4];
   for (int i = 0; i < size; ++i) {
-    const double c = 32 / (33.0 + 2 * i);
+    const double c = slopes && i == 0 ? 1 : 32 / (33.0 + 2 * i);
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
     arb_mul_2exp_si(value.v, value.v, -1);
@@ -196,7 +200,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i)
     for (const bool second : {false, true}) print_row(second, std::atoi(argv[i]), start[0]);
   if (argc > 1) {
-    print_log_table();
+    for (const bool slopes : {false, true}) print_log_table(slopes);
     return 0;
   }
   std::printf(
@@ -226,7 +230,7 @@ int main(int argc, char** argv) {
     for (const int place : start[kind]) std::printf("%d, ", place);
     std::printf("};\n");
   }
-  print_log_table();
+  for (const bool slopes : {false, true}) print_log_table(slopes);
   std::printf("\n}  // namespace halfulp::detail\n");
   flint_cleanup();
 }
