@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "detail/bessel_cells.hpp"
@@ -63,9 +65,18 @@ Cells make_cells(bool second) {
                                 : detail::bessel_cells_i + detail::bessel_cell_start_i[index];
     if (!(data[1] < 0x1p-53)) continue;
     cells.bound[bin] = data[1];
-    cells.cell[bin] = {
-        static_cast<int>(data[0]), data[1], 2 / (a1 - a0), -(a1 + a0) / (a1 - a0), 2 / (b1 - b0),
-        -(b1 + b0) / (b1 - b0),    data + 2};
+    detail::BesselCell& cell = cells.cell[bin];
+    cell.degree = static_cast<int>(data[0]);
+    cell.bound = data[1];
+    cell.coefficients = data + 2;
+    // [a0, a1] to [-1, 1]
+    const auto scale = [](dd low, dd high, double* by, double* shift) {
+      const dd factor = dd(2) / (high - low), middle = -(high + low) / (high - low);
+      by[0] = factor.hi, by[1] = factor.lo;
+      shift[0] = middle.hi, shift[1] = middle.lo;
+    };
+    scale(a0, a1, cell.a_scale, cell.a_shift);
+    scale(b0, b1, cell.b_scale, cell.b_shift);
   }
   return cells;
 }
@@ -80,7 +91,7 @@ class Workspace {
  private:
   std::vector<double> numbers_ = std::vector<double>(12 * (block_size + padding));
   std::vector<std::uint32_t> places_ = std::vector<std::uint32_t>(2 * (block_size + padding));
-  std::vector<std::int32_t> indices_ = std::vector<std::int32_t>(2 * (block_size + padding));
+  std::vector<std::int32_t> indices_ = std::vector<std::int32_t>(3 * (block_size + padding));
 };
 
 Workspace& workspace() {
@@ -131,7 +142,24 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   for (int b = 0; b < detail::bessel_cell_bins; ++b)
     if (start[b] < start[b + 1] && cells.cell[b].degree > 0)
       detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b]);
-  detail::bessel_finish(narrow, task.accurate, cells.bound.data(), weak);
+  std::int32_t* const again = workspace().indices(2);
+  const std::ptrdiff_t uncertain = detail::bessel_finish(narrow, task, cells.bound.data(), again);
+  std::sort(again, again + uncertain, [&](std::int32_t i, std::int32_t j) {
+    return std::pair(narrow.bin[i], i) < std::pair(narrow.bin[j], j);
+  });
+  std::fill(again + uncertain, again + uncertain + padding, 0);
+  for (std::ptrdiff_t begin = 0, end = 0; begin < uncertain; begin = end) {
+    const std::int32_t bin = narrow.bin[again[begin]];
+    while (end < uncertain && end < begin + 64 && narrow.bin[again[end]] == bin) ++end;
+    if (bin == detail::bessel_cell_bins || cells.cell[bin].degree == 0) continue;
+    std::uint64_t left = detail::bessel_exact_cell(again + begin, static_cast<int>(end - begin),
+                                                   narrow, task.second, cells.cell[bin]);
+    if (end - begin < 64) left &= (std::uint64_t{1} << (end - begin)) - 1;
+    for (; left != 0; left &= left - 1) {
+      const std::int32_t i = again[begin + std::countr_zero(left)];
+      weak.add(points.v[i], points.x[i], points.place[i]);
+    }
+  }
   for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = narrow.sum[i];
   const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
   for (int b = 0; b <= detail::bessel_cell_bins; ++b) {

@@ -82,34 +82,41 @@ HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
 HWY_INLINE V rough_quotient(V a, V b) { return hn::Div(a, b); }
 #endif
 
+/// The exponent of a normal number.
+HWY_INLINE V exponent_of(V x) {
+  const D d;
+  const DU du;
+  // e + 1023 as the low bits of 2^52 + e + 1023
+  const auto biased =
+      hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
+  return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
+}
+
 /// x = m 2^e with m in [1, 2), and c next to 1/m from a table of 16.
 struct Reduced {
   hn::Vec<DU> index;
   V e, scaled_c;  // 2^-e c
 };
 
-HWY_INLINE Reduced reduce(V x) {
+HWY_INLINE Reduced reduce(V x, const double* table) {
   const D d;
   const DU du;
   const auto bits = hn::BitCast(du, x);
   const auto index = hn::ShiftRight<48>(bits);
-  // e + 1023 as the low bits of 2^52 + e + 1023
-  const auto biased = hn::Or(hn::ShiftRight<52>(bits), hn::Set(du, 0x4330000000000000ULL));
-  const V e = hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
   // the table has 2^1023 c
   const auto exponent = hn::And(bits, hn::Set(du, 0xfff0000000000000ULL));
-  const auto c = hn::BitCast(du, look_up(bessel_log_table[0], index));
-  return {index, e, hn::BitCast(d, hn::Sub(c, exponent))};
+  const auto c = hn::BitCast(du, look_up(table, index));
+  return {index, exponent_of(x), hn::BitCast(d, hn::Sub(c, exponent))};
 }
 
 constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
 constexpr double ln2_lo = 0x1.9ef35793c7673p-41;
 
-/// log((w + v)/x)/2 to 2^-70, for w + v = top + top_lo; to 2^-74 where log I and log K vanish for
-/// large v, at 1.6588 2, the middle of an interval of the table.
+/// log((w + v)/x)/2 for w + v = top + top_lo: to 2^-68, to 2^-62 of itself where it is small, and
+/// to 2^-74 where log I and log K vanish for large v, at 1.6588 2, the middle of an interval.
 HWY_INLINE Pair half_slope(V top, V top_lo, V x) {
   const D d;
-  const Reduced z = reduce(rough_quotient(top, x));
+  const Reduced z = reduce(rough_quotient(top, x), bessel_slope_table[0]);
   // log z = e log 2 - log c + 2 atanh(n/(2 x + n)), n = 2^-e c top - x
   const Pair p = product_exact(z.scaled_c, top);
   const V n = hn::Sub(p.hi, x);  // exact: p is next to x
@@ -124,8 +131,8 @@ HWY_INLINE Pair half_slope(V top, V top_lo, V x) {
   q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 7));
   q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 5));
   q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 3));
-  const V table_hi = look_up(bessel_log_table[1], z.index);
-  const V table_lo = look_up(bessel_log_table[2], z.index);
+  const V table_hi = look_up(bessel_slope_table[1], z.index);
+  const V table_lo = look_up(bessel_slope_table[2], z.index);
   const V e_hi = hn::MulAdd(z.e, hn::Set(d, ln2_hi / 2), table_hi);  // exact
   const V e_lo = hn::MulAdd(z.e, hn::Set(d, ln2_lo / 2), table_lo);
   const Pair leading = sum_ordered(e_hi, y);
@@ -146,7 +153,7 @@ HWY_INLINE Root half_log(V square) {
   const dd constant = Second ? -kernel::log_half_pi() : kernel::log_two_pi();
   const double constant_hi = std::nearbyint(0x1p40 * constant.hi) * 0x1p-41;
   const double constant_lo = 0.5 * constant.hi - constant_hi + 0.5 * constant.lo;
-  const Reduced s = reduce(square);
+  const Reduced s = reduce(square, bessel_log_table[0]);
   const V hi = hn::MulAdd(s.e, hn::Set(d, ln2_hi / 4), hn::Set(d, constant_hi));
   const V low = hn::MulAdd(s.e, hn::Set(d, ln2_lo / 4), hn::Set(d, constant_lo));
   // log(1 - r)/4 is what is left
@@ -167,22 +174,32 @@ HWY_INLINE Root half_log(V square) {
           hn::MulAdd(hn::Mul(r, r), q, lo)};
 }
 
-/// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
-struct Head {
-  V hi, lo, inverse_w;
+/// w^2 = square + square_lo and w = w + w_lo.
+struct Frame {
+  V square, square_lo, w, w_lo, inverse_w;
 };
 
-template <bool Second, bool Scaled, bool Accurate>
-HWY_INLINE Head head(V v, V x) {
+HWY_INLINE Frame frame(V v, V x) {
   const D d;
-  const V half = hn::Set(d, 0.5);
   const V a = hn::Max(v, x), b = hn::Min(v, x);
   const Pair aa = product_exact(a, a);
   const V square = hn::MulAdd(b, b, aa.hi);
   const V square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(square, aa.hi), b, b));
   const V w = hn::Sqrt(square);
   const V inverse_w = hn::Div(hn::Set(d, 1.0), w);
-  const V w_lo = hn::Mul(hn::Add(minus_product(square, w, w), square_lo), hn::Mul(half, inverse_w));
+  const V missed = hn::Add(minus_product(square, w, w), square_lo);
+  return {square, square_lo, w, hn::Mul(missed, hn::Mul(hn::Set(d, 0.5), inverse_w)), inverse_w};
+}
+
+/// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
+struct Head {
+  V hi, lo, inverse_w, square;
+};
+
+template <bool Second, bool Scaled, bool Accurate>
+HWY_INLINE Head head(V v, V x) {
+  const D d;
+  const auto [square, square_lo, w, w_lo, inverse_w] = frame(v, x);
   const Pair top = sum_ordered(w, v);
   const Pair slope = half_slope(top.hi, hn::Add(top.lo, w_lo), x);
   // w (- x) - v slope, for the second kind its negative
@@ -208,7 +225,7 @@ HWY_INLINE Head head(V v, V x) {
     sum = difference_exact(sum.hi, root.middle);
     low = hn::Add(low, sum.lo);
   }
-  return {sum.hi, low, inverse_w};
+  return {sum.hi, low, inverse_w, square};
 }
 
 /// A tile: what the passes over a few vectors hand on.
@@ -218,20 +235,34 @@ struct Tile {
   HWY_ALIGN double lo[tile_size];
   HWY_ALIGN double inverse_w[tile_size];
   HWY_ALIGN double t[tile_size];
+  double highest, lowest;  // 1/w
 };
 
+/// Fills the tile. True if all its points are for the series; false means nothing: v = 0 is enough.
 template <bool Second, bool Scaled, bool Accurate>
-HWY_NOINLINE void tile_heads(const double* v, const double* x, Tile& tile) {
+HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  V sum = hn::Zero(d), high = sum, low = hn::Set(d, 1.0), smaller = low;
+  V least = hn::Set(d, bessel_simd_most_square);
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    const V vi = hn::LoadU(d, v + i);
-    const Head h = head<Second, Scaled, Accurate>(vi, hn::LoadU(d, x + i));
+    const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
+    const Head h = head<Second, Scaled, Accurate>(vi, xi);
     hn::Store(h.hi, d, tile.hi + i);
     hn::Store(h.lo, d, tile.lo + i);
     hn::Store(h.inverse_w, d, tile.inverse_w + i);
     hn::Store(hn::Mul(vi, h.inverse_w), d, tile.t + i);
+    sum = hn::Add(sum, h.square);  // no number if one of them is none
+    least = hn::Min(least, h.square);
+    smaller = hn::Min(smaller, hn::Min(vi, xi));
+    high = hn::Max(high, h.inverse_w);
+    low = hn::Min(low, h.inverse_w);
   }
+  tile.highest = hn::GetLane(hn::MaxOfLanes(d, high));
+  tile.lowest = hn::GetLane(hn::MinOfLanes(d, low));
+  return hn::AllTrue(d, hn::And(hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square)),
+                                        hn::Ge(least, hn::Set(d, bessel_series_square))),
+                                hn::Ge(smaller, hn::Set(d, bessel_simd_least_x))));
 }
 
 template <class M>
@@ -244,40 +275,35 @@ HWY_INLINE std::uint64_t mask_bits(M mask) {
   return bits;
 }
 
-/// No point of the tile is one for cells or scalars.
-HWY_INLINE bool tile_is_wide(const double* v, const double* x) {
-  const D d;
-  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  const V least = hn::Set(d, bessel_series_square), most = hn::Set(d, bessel_simd_most_square);
-  const V zero = hn::Zero(d), least_x = hn::Set(d, bessel_simd_least_x);
-  V sum = zero, low = most, low_v = most, low_x = most;
-  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
-    const V square = hn::MulAdd(vi, vi, hn::Mul(xi, xi));
-    sum = hn::Add(sum, square);  // no number if one of them is none
-    low = hn::Min(low, square);
-    low_v = hn::Min(low_v, vi);
-    low_x = hn::Min(low_x, xi);
-  }
-  return hn::AllTrue(d, hn::And(hn::And(hn::Le(sum, most), hn::Ge(low, least)),
-                                hn::And(hn::Ge(low_v, zero), hn::Ge(low_x, least_x))));
-}
-
 /// Bit i: point i of the tile is one for cells or scalars.
 HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  const V least = hn::Set(d, bessel_series_square), most = hn::Set(d, bessel_simd_most_square);
-  const V zero = hn::Zero(d), least_x = hn::Set(d, bessel_simd_least_x);
   std::uint64_t others = 0;
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
     const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
-    const V square = hn::MulAdd(vi, vi, hn::Mul(xi, xi));
-    const auto wide = hn::And(hn::And(hn::Le(square, most), hn::Ge(square, least)),
-                              hn::And(hn::Ge(vi, zero), hn::Ge(xi, least_x)));
-    others |= mask_bits(hn::Not(wide)) << i;
+    const V a = hn::Max(vi, xi), b = hn::Min(vi, xi);
+    const V square = hn::MulAdd(b, b, hn::Mul(a, a));  // as in frame(), to the bit
+    const auto in_range = hn::And(hn::Ge(square, hn::Set(d, bessel_series_square)),
+                                  hn::Le(square, hn::Set(d, bessel_simd_most_square)));
+    const auto numbers =
+        hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
+    others |= mask_bits(hn::Not(hn::And(in_range, numbers))) << i;
   }
   return others;
+}
+
+/// Leaves the points that `others` has a bit for out of the range of 1/w, which decides on terms.
+HWY_INLINE void tile_range(Tile& tile, std::uint64_t others) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  constexpr double most = 1.0 / 40;
+  for (; others != 0; others &= others - 1) tile.inverse_w[std::countr_zero(others)] = most;
+  V low = hn::Set(d, most);
+  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes)
+    low = hn::Min(low, hn::Load(d, tile.inverse_w + i));
+  tile.highest = most;
+  tile.lowest = hn::GetLane(hn::MinOfLanes(d, low));
 }
 
 /// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
@@ -285,17 +311,9 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
                             double* out) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  V high = hn::Load(d, tile.inverse_w), low = high;
-  for (std::ptrdiff_t i = lanes; i < tile_size; i += lanes) {
-    const V w = hn::Load(d, tile.inverse_w + i);
-    high = hn::Max(high, w);
-    low = hn::Min(low, w);
-  }
-  const double highest = hn::GetLane(hn::MaxOfLanes(d, high));
-  const double lowest = hn::GetLane(hn::MinOfLanes(d, low));
   int most = series.terms, least = 1;
-  while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
-  while (least < most && lowest > series.most_inverse_w[least]) ++least;
+  while (most > 1 && tile.highest <= series.most_inverse_w[most - 1]) --most;
+  while (least < most && tile.lowest > series.most_inverse_w[least]) ++least;
   const V sign = hn::Set(d, second ? -0.0 : 0.0);
   // four vectors at a time: the chains of additions are long
   for (std::ptrdiff_t i = 0; i < tile_size; i += 4 * lanes) {
@@ -388,7 +406,7 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
              const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   Tile tile;
   HWY_ALIGN double last[3][tile_size];
-  std::uint64_t others = 0;
+  std::uint64_t not_wide = 0;
   for (std::ptrdiff_t begin = 0; begin < n; begin += tile_size) {
     const double *tile_v = v + begin, *tile_x = x + begin;
     double* tile_out = out + begin;
@@ -401,16 +419,15 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
       tile_v = last[0], tile_x = last[1], tile_out = last[2];
     }
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
-    // the cheap test, unless the tile before failed it
-    const bool wide = others == 0 && tile_is_wide(tile_v, tile_x);
-    const std::uint64_t not_wide = wide ? 0 : tile_others(tile_v, tile_x);
-    others = not_wide & mine;
-    tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
+    // where the tile before had others, these too are looked for at once
+    const bool mixed = not_wide != 0;
+    if (mixed) not_wide = tile_others(tile_v, tile_x);
+    const bool wide = tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
+    if (!mixed && !wide) not_wide = tile_others(tile_v, tile_x);
+    const std::uint64_t others = not_wide & mine;
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;
-    // they must not decide how many terms the series takes
-    for (std::uint64_t left = not_wide; left != 0; left &= left - 1)
-      tile.inverse_w[std::countr_zero(left)] = series.most_inverse_w[series.terms];
+    if (not_wide != 0) tile_range(tile, not_wide);
     // the accurate mode looks at v again, which out may be
     double* const values = Accurate ? last[2] : tile_out;
     tile_series(tile, Second, series, values);
@@ -434,15 +451,6 @@ void wide(std::ptrdiff_t n, const double* v, const double* x, double* out, Besse
        {wide_as<true, true, false>, wide_as<true, true, true>}}};
   all[task.second ? 1 : 0][task.scaled ? 1 : 0][task.accurate ? 1 : 0](n, v, x, out, series, narrow,
                                                                        weak);
-}
-
-/// The exponent of a normal number.
-HWY_INLINE V exponent_of(V x) {
-  const D d;
-  const DU du;
-  const auto biased =
-      hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
-  return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
 }
 
 /// The bin of each point, and its t = v/w (first kind) or x/w (second).
@@ -495,8 +503,8 @@ HWY_INLINE void cell_vectors(const std::int32_t* order, const BesselNarrow& narr
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
-  const V a_scale = hn::Set(d, cell.a_scale), a_shift = hn::Set(d, cell.a_shift);
-  const V b_scale = hn::Set(d, cell.b_scale), b_shift = hn::Set(d, cell.b_shift);
+  const V a_scale = hn::Set(d, cell.a_scale[0]), a_shift = hn::Set(d, cell.a_shift[0]);
+  const V b_scale = hn::Set(d, cell.b_scale[0]), b_shift = hn::Set(d, cell.b_shift[0]);
   V a[N], b[N], s[N], p[N];
   for (int k = 0; k < N; ++k) {
     const auto at = hn::PromoteTo(di, hn::LoadU(di32, order + k * hn::Lanes(d)));
@@ -535,30 +543,118 @@ void add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narr
     cell_vectors<1>(narrow.order + i, narrow, cell);
 }
 
-/// sum = hi + lo + sum; in the accurate mode what is too uncertain is added to `weak`.
-void finish(const BesselNarrow& narrow, bool accurate, const double* bounds, BesselPoints& weak) {
+/// a^2/(v^2 + x^2) - t^2 for t = a/w rounded: what the cells did not see.
+HWY_INLINE V square_missed(V a, V v, V x, V inverse_w, V t) {
+  const Pair aa = product_exact(a, a), vv = product_exact(v, v), xx = product_exact(x, x);
+  const Pair tt = product_exact(t, t);
+  const V square = hn::Add(vv.hi, xx.hi);
+  const V larger = hn::Max(vv.hi, xx.hi), smaller = hn::Min(vv.hi, xx.hi);
+  const V square_lo = hn::Add(hn::Sub(smaller, hn::Sub(square, larger)), hn::Add(vv.lo, xx.lo));
+  const Pair p = product_exact(tt.hi, square);
+  const V low = hn::MulAdd(tt.hi, square_lo, hn::MulAdd(tt.lo, square, p.lo));
+  const V missed = hn::Add(hn::Sub(aa.hi, p.hi), hn::Sub(aa.lo, low));
+  return hn::Mul(hn::Mul(missed, inverse_w), inverse_w);
+}
+
+/// sum = hi + lo + sum; in the accurate mode the points that are too uncertain are put into `weak`,
+/// returned is how many.
+std::ptrdiff_t finish(const BesselNarrow& narrow, bool second, bool accurate, const double* bounds,
+                      std::int32_t* weak) {
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   const BesselPoints& points = narrow.points;
+  std::ptrdiff_t found = 0;
   for (std::ptrdiff_t i = 0; i < points.size; i += lanes) {
     const V hi = hn::LoadU(d, narrow.hi + i), lo = hn::LoadU(d, narrow.lo + i);
-    const V value = hn::Add(hi, hn::Add(lo, hn::LoadU(d, narrow.sum + i)));
+    const V sum = hn::LoadU(d, narrow.sum + i);
+    if (!accurate) {
+      hn::StoreU(hn::Add(hi, hn::Add(lo, sum)), d, narrow.sum + i);
+      continue;
+    }
+    // the rounding of t, by the first term of either series: -5/24 t^2/w and 5/24 (1 - u^2)/w
+    const V v = hn::LoadU(d, points.v + i), x = hn::LoadU(d, points.x + i);
+    const V inverse_w = hn::LoadU(d, narrow.inverse_w + i);
+    const V missed = square_missed(second ? x : v, v, x, inverse_w, hn::LoadU(d, narrow.t + i));
+    const V more = hn::Mul(hn::Mul(missed, inverse_w), hn::Set(d, -5.0 / 24));
+    const V value = hn::Add(hi, hn::Add(lo, hn::Add(sum, more)));
     hn::StoreU(value, d, narrow.sum + i);
-    if (!accurate) continue;
-    // left out, rounding of the sum, of the slope
+    // left out, rounding of the sum and of 1/w, of what is missed in t, of the slope
     const auto bin = hn::PromoteTo(di, hn::LoadU(di32, narrow.bin + i));
-    const V bound = hn::GatherIndex(d, bounds, bin);
-    V error = hn::MulAdd(hn::LoadU(d, narrow.inverse_w + i), hn::Set(d, 0x1p-54), bound);
-    error = hn::MulAdd(hn::LoadU(d, points.v + i), hn::Set(d, 0x1p-69), error);
+    V error = hn::MulAdd(hn::Abs(sum), hn::Set(d, 0x1.8p-52), hn::GatherIndex(d, bounds, bin));
+    const V share = hn::MulAdd(inverse_w, hn::Set(d, 0x1p-55), hn::Set(d, 0x1p-58));
+    error = hn::MulAdd(inverse_w, share, error);
+    error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
     for (std::uint64_t left = mask_bits(hn::Not(good)); left != 0; left &= left - 1) {
       const std::ptrdiff_t k = i + std::countr_zero(left);
-      if (k < points.size) weak.add(points.v[k], points.x[k], points.place[k]);
+      if (k < points.size) weak[found++] = static_cast<std::int32_t>(k);
     }
   }
+  return found;
+}
+
+/// p b + c for pairs p and b, to about 2^-100.
+HWY_INLINE Pair pair_step(const Pair& p, const Pair& b, V c) {
+  const Pair product = product_exact(p.hi, b.hi);
+  const Pair sum = difference_exact(c, hn::Neg(product.hi));
+  const V low = hn::MulAdd(p.hi, b.lo, hn::MulAdd(p.lo, b.hi, product.lo));
+  return {sum.hi, hn::Add(sum.lo, low)};
+}
+
+/// The points that `weak` has the numbers of, all of one cell, once more with pairs for t, 1/w and
+/// the polynomial; a bit for each that is still too uncertain.
+std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow, bool second,
+                         const BesselCell& cell) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<std::int32_t, D> di32;
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  std::uint64_t uncertain = 0;
+  for (int i = 0; i < n; i += lanes) {
+    const auto at = hn::PromoteTo(di, hn::LoadU(di32, weak + i));
+    const V v = hn::GatherIndex(d, narrow.points.v, at);
+    const V x = hn::GatherIndex(d, narrow.points.x, at);
+    const Frame f = frame(v, x);
+    const V one = hn::Set(d, 1.0);
+    const V missed = hn::NegMulAdd(f.w_lo, f.inverse_w, minus_product(one, f.w, f.inverse_w));
+    const Pair inverse_w = {f.inverse_w, hn::Mul(missed, f.inverse_w)};
+    const V top = second ? x : v;
+    Pair t = product_exact(top, inverse_w.hi);
+    t.lo = hn::MulAdd(top, inverse_w.lo, t.lo);
+    const auto scaled = [&](const Pair& y, const double* scale, const double* shift) {
+      const Pair hi = {hn::Set(d, scale[0]), hn::Set(d, scale[1])};
+      Pair r = pair_step(y, hi, hn::Set(d, shift[0]));
+      r.lo = hn::Add(r.lo, hn::Set(d, shift[1]));
+      return r;
+    };
+    const Pair a = scaled(t, cell.a_scale, cell.a_shift);
+    const Pair b = scaled(inverse_w, cell.b_scale, cell.b_shift);
+    const double* c = cell.coefficients;
+    Pair s = {hn::Set(d, *c++), hn::Zero(d)};
+    for (int length = 2; length <= cell.degree + 1; ++length) {
+      Pair p = {hn::Set(d, *c++), hn::Zero(d)};
+      for (int j = 1; j < length; ++j) p = pair_step(p, b, hn::Set(d, *c++));
+      const V low = p.lo;
+      s = pair_step(s, a, p.hi);
+      s.lo = hn::Add(s.lo, low);
+    }
+    const Pair sum = difference_exact(hn::GatherIndex(d, narrow.hi, at), hn::Neg(s.hi));
+    const V low = hn::Add(hn::Add(hn::GatherIndex(d, narrow.lo, at), s.lo), sum.lo);
+    const V value = hn::Add(sum.hi, low);
+    // left out, rounding of the coefficients, of the slope
+    V error = hn::MulAdd(hn::Abs(s.hi), hn::Set(d, 0x1p-53), hn::Set(d, cell.bound + 0x1p-62));
+    error = hn::MulAdd(f.inverse_w, hn::Set(d, 0x1p-58), error);
+    error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
+    const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
+    uncertain |= mask_bits(hn::Not(good)) << i;
+    double values[64 / sizeof(double)];
+    hn::StoreU(value, d, values);
+    for (int k = 0; k < std::min(lanes, n - i); ++k) narrow.sum[weak[i + k]] = values[k];
+  }
+  return uncertain;
 }
 
 }  // namespace halfulp::detail::HWY_NAMESPACE
@@ -583,6 +679,7 @@ HWY_EXPORT(wide);
 HWY_EXPORT(bins);
 HWY_EXPORT(add_cell);
 HWY_EXPORT(finish);
+HWY_EXPORT(exact_cell);
 
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
@@ -606,9 +703,14 @@ void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarro
   HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, narrow, cell);
 }
 
-void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
-                   BesselPoints& weak) {
-  HWY_DYNAMIC_DISPATCH(finish)(narrow, accurate, bounds, weak);
+std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
+                             std::int32_t* weak) {
+  return HWY_DYNAMIC_DISPATCH(finish)(narrow, task.second, task.accurate, bounds, weak);
+}
+
+std::uint64_t bessel_exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow,
+                                bool second, const BesselCell& cell) {
+  return HWY_DYNAMIC_DISPATCH(exact_cell)(weak, n, narrow, second, cell);
 }
 
 }  // namespace halfulp::detail

@@ -362,6 +362,12 @@ std::vector<bessel_points::Point> edge_points() {
     }
   for (const double v : {50.0, 1e3, 1e6})
     for (const double x : {0x1p-499, 1e-30, 1e11, 0x1p39}) points.push_back({v, x});
+  for (const double v : {948257.53678700374, 617270.83349356917, 15348.208476141193, 1e6})
+    for (int i = -3; i <= 3; ++i) {  // log e^x K vanishes
+      const double x = bessel_points::zero(
+          [&](double y) { return halfulp::log_bessel_k_scaled(v, y, BesselMode::fast); }, false);
+      points.push_back({v, x * (1 + 0.01 * i)});
+    }
   for (const double v : {no_number, -1.0, -0.0, inf, 1e13})
     for (const double x : {no_number, -2.0, 0.0, 1e-200, inf, 3.0, 60.0}) points.push_back({v, x});
   return points;

@@ -42,13 +42,22 @@ def cell_mutant(rng, text):
     index = heads.index(head)
     second = index - 6 * ROWS  # the first kind has six cells a row
     fine = FINE_ROWS * (HALVINGS + 6)
-    row = index // 6 if second < 0 else second // (HALVINGS + 6) if second < fine else FINE_ROWS + (second - fine) // 6
-    w = 0.25 * 2 ** (row / 3)
+    if second < 0:
+        row, column = divmod(index, 6)
+    elif second < fine:
+        row, column = divmod(second, HALVINGS + 6)
+        column -= HALVINGS
+    else:
+        row, column = divmod(second - fine, 6)
+        row += FINE_ROWS
+    w = 0.25 * 2 ** ((row + 0.5) / 3)
+    share = (column + 0.5) / 6 if column >= 0 else 2.0**column / 6
+    other = math.sqrt(1 - share * share)
     line = head + 1 + rng.randrange(degree + 1)
     numbers = list(HEX.finditer(lines[line]))
     hit = rng.choice(numbers)
     old = float.fromhex(hit.group())
-    size = log_size(0.7 * w, 0.7 * w)
+    size = log_size(share * w, other * w) if second < 0 else log_size(other * w, share * w)
     new = old + 16 * U * size * rng.choice((-1, 1))
     lines[line] = lines[line][:hit.start()] + new.hex() + lines[line][hit.end():]
     return "\n".join(lines), f"cell {index}, {hit.group()} -> {new.hex()}"

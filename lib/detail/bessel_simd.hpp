@@ -56,11 +56,11 @@ struct BesselNarrow {
   std::int32_t* order;  // the points by bins
 };
 
-/// The polynomial of a cell in a_scale t + a_shift and b_scale/w + b_shift.
+/// The polynomial of a cell in a_scale t + a_shift and b_scale/w + b_shift, each as hi, lo.
 struct BesselCell {
   int degree;
   double bound;  // of the error
-  double a_scale, a_shift, b_scale, b_shift;
+  double a_scale[2], a_shift[2], b_scale[2], b_shift[2];
   const double* coefficients;
 };
 
@@ -78,9 +78,14 @@ void bessel_bins(const BesselNarrow& narrow, bool second);
 void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
                      const BesselCell& cell);
 
-/// Adds the leading terms to `sum`; in the accurate mode, with a bound for each bin, what is too
-/// uncertain is added to `weak`.
-void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
-                   BesselPoints& weak);
+/// Adds the leading terms to `sum`; in the accurate mode, with a bound for each bin, the points
+/// that are too uncertain are put into `weak`, returned is how many.
+std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
+                             std::int32_t* weak);
+
+/// `sum` for the n <= 64 points that `weak` has the numbers of, all of one cell, by pairs of
+/// numbers; a bit for each that is still too uncertain. May read one vector of `weak` behind them.
+std::uint64_t bessel_exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow,
+                                bool second, const BesselCell& cell);
 
 }  // namespace halfulp::detail

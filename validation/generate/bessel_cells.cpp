@@ -76,7 +76,7 @@ std::vector<std::vector<long>> chebyshev() {
   return t;
 }
 
-/// The degree, the least that leaves out less than 2^-58; a bound of what is left out; then powers
+/// The degree, the least that leaves out less than 2^-61; a bound of what is left out; then powers
 /// a^i b^j, i + j <= degree; i from the highest down, then j from the highest down, as the two
 /// Horner schemes read them; a from [a0, a1] and b from [b0, b1] scaled to [-1, 1].
 int print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, const arb_t b1) {
@@ -108,7 +108,7 @@ int print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, cons
         arb_abs(angle.v, f[m * nodes + n].v);
         arb_add(rest.v, rest.v, angle.v, precision);
       }
-    if (degree == most_degree || arf_cmp_d(arb_midref(rest.v), 0x1p-58) < 0) break;
+    if (degree == most_degree || arf_cmp_d(arb_midref(rest.v), 0x1p-61) < 0) break;
   }
   std::printf("    %d, %a,\n", degree, arf_get_d(arb_midref(rest.v), ARF_RND_UP));
   for (int i = degree; i >= 0; --i) {
@@ -154,17 +154,21 @@ void print_row(bool second, int row, std::vector<int>& ends) {
   for (int k = 1; k < 6; ++k) print(sixth[k], sixth[k + 1]);
 }
 
-void print_log_table() {
+/// For slopes with c = 1 in the first interval, so that the logarithm of 1 + d is d to its last
+/// digits.
+void print_log_table(bool slopes) {
   constexpr int size = 16;
-  std::printf(
-      "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle: 2^1023 c, "
-      "-log(c)/2 "
-      "as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n"
-      "inline constexpr double bessel_log_table[4][%d] = {\n",
-      size);
+  if (slopes)
+    std::printf("\n/// The same with c = 1 in the first interval.\n");
+  else
+    std::printf(
+        "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle: 2^1023 c, "
+        "-log(c)/2 as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n");
+  std::printf("inline constexpr double bessel_%s_table[4][%d] = {\n", slopes ? "slope" : "log",
+              size);
   std::vector<double> column[4];
   for (int i = 0; i < size; ++i) {
-    const double c = 32 / (33.0 + 2 * i);
+    const double c = slopes && i == 0 ? 1 : 32 / (33.0 + 2 * i);
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
     arb_mul_2exp_si(value.v, value.v, -1);
@@ -196,7 +200,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i)
     for (const bool second : {false, true}) print_row(second, std::atoi(argv[i]), start[0]);
   if (argc > 1) {
-    print_log_table();
+    for (const bool slopes : {false, true}) print_log_table(slopes);
     return 0;
   }
   std::printf(
@@ -226,7 +230,7 @@ int main(int argc, char** argv) {
     for (const int place : start[kind]) std::printf("%d, ", place);
     std::printf("};\n");
   }
-  print_log_table();
+  for (const bool slopes : {false, true}) print_log_table(slopes);
   std::printf("\n}  // namespace halfulp::detail\n");
   flint_cleanup();
 }
