@@ -162,6 +162,52 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
   return q;
 }
 
+namespace {
+
+// No coefficient (of a nonlinear equation: of its derivative, where u and its derivatives are of
+// their sizes) is twice as large between the points of the residual as on them: a spike there
+// would be unknown to the equations and to the residual alike.
+bool coefficients_seen(const Checked& c, const Field& field, const GridEvaluator& evaluator) {
+  if (c.constant && !c.newton) return true;
+  const Size d = c.dimension(), n = d == 1 ? 65536 : 256;
+  if (d > 2) return true;
+  std::vector<Points> fine(d);
+  for (Size k = 0; k < d; ++k)
+    for (Size i = 0; i < n; ++i)
+      fine[k].push_back(c.end(k, 0) +
+                        c.length(k) * ((static_cast<double>(i) + 0.618) / static_cast<double>(n)));
+  const auto largest = [](const auto& values) {
+    double most = 0;
+    for (const double v : values) most = std::max(most, std::fabs(v));
+    return most;
+  };
+  if (!c.newton)
+    return std::all_of(c.op.coefficients.begin(), c.op.coefficients.end(), [&](const auto& term) {
+      if (term.second.is_constant()) return true;
+      const auto there = sample(Program<dd>(term.second, c.names), evaluator.grid(), c.threads);
+      const auto all = sample(Program<dd>(term.second, c.names), fine, c.threads);
+      return largest(there.rounded()) >= 0.5 * largest(all.rounded());
+    });
+  const PointwiseEquation equation(c, true);
+  std::vector<double> sizes;
+  for (const auto& order : equation.orders()) sizes.push_back(rms(evaluator.values(field, order)));
+  const auto slopes = [&](const std::vector<Points>& grid) {
+    std::vector<la::DdMatrix> jet;
+    for (const double size : sizes) {
+      jet.emplace_back(static_cast<Size>(grid[0].size()),
+                       d == 1 ? 1 : static_cast<Size>(grid[1].size()));
+      std::fill_n(jet.back().hi(0), jet.back().rows() * jet.back().cols(), size);
+    }
+    return equation.partial(grid, jet, c.threads);
+  };
+  const auto there = slopes(evaluator.grid()), all = slopes(fine);
+  for (std::size_t k = 0; k < all.size(); ++k)
+    if (!(largest(there[k]) >= 0.5 * largest(all[k]))) return false;
+  return true;
+}
+
+}  // namespace
+
 std::vector<Points> comparison_grid(const Checked& c) {
   std::vector<Points> grid;
   for (Size k = 0; k < c.dimension(); ++k)
@@ -217,8 +263,9 @@ struct Solver::Impl {
   GridEvaluator evaluator;       // residuals of repeated solves
   std::optional<BoxSolver> box;  // solves in double
   bool planned = false;
-  double sample_error = 0;  // of the fit between the samples of the forcing, relative
-  bool data_seen = true;    // no spike of the forcing hides between the points of the residual
+  double sample_error = 0;    // of the fit between the samples of the forcing, relative
+  bool data_seen = true;      // no spike of the forcing hides between the points of the residual
+  bool equation_seen = true;  // and none of its coefficients
   double error_estimate = infinity;
 
   struct Candidate {
@@ -413,6 +460,7 @@ struct Solver::Impl {
     }
     data_seen =
         rhs.sampled || rhs.negligible || best.quality.largest >= 0.5 * largest_value(c, rhs);
+    equation_seen = coefficients_seen(c, best.field, best.evaluator);
     disc = std::move(best.disc);
     evaluator = std::move(best.evaluator);
     quality = best.quality;
@@ -546,13 +594,15 @@ struct Solver::Impl {
     if (c.strong) s.error_estimate = std::max(s.error_estimate, quality.boundary);
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
     // counts as well, through the smallest eigenvalue.
-    if (!good(quality) || !data_resolved() || field.singular || !field.converged) {
+    if (!good(quality) || !data_resolved() || !equation_seen || field.singular ||
+        !field.converged) {
       const double size = size_of(solution);
       const double response =
           relative(std::max(quality.residual * quality.scale, sample_error * quality.largest),
                    field.smallest_eigenvalue * size);
       s.error_estimate = std::max({s.error_estimate, quality.boundary, response});
-      if (field.singular || !field.converged || !data_seen || !(s.error_estimate <= 1))
+      if (field.singular || !field.converged || !data_seen || !equation_seen ||
+          !(s.error_estimate <= 1))
         s.error_estimate = std::max(1.0, s.error_estimate);
     }
     s.newton_steps = field.newton_steps;
@@ -571,6 +621,10 @@ struct Solver::Impl {
                 "takes them so), or too coarse for their highest frequency, or have a jump or kink"
               : "the forcing or boundary data are not resolved by their sampling: a jump or a "
                 "kink");
+    if (!equation_seen)
+      s.warnings.push_back(
+          "a coefficient is not resolved: it has a spike between the points where the equation is "
+          "imposed");
     if (!field.converged)
       s.warnings.push_back("Newton's method did not converge: start it nearer, by a guess");
     if (field.singular)

@@ -408,6 +408,19 @@ TEST_CASE("a spike between the samples is not overlooked", "[gp_pde]") {
   CHECK_FALSE(solve(p).report.ok());
 }
 
+TEST_CASE("a spike of a coefficient between the nodes is not overlooked", "[gp_pde]") {
+  for (const char* equation : {"u_xx - 1e6*exp(-((x - 0.3013)/1e-4)^2)*u - f",
+                               "u_xx - 1e7*exp(-((x - 0.3013)/1e-4)^2)*u^3 - f"}) {
+    Problem p = manufactured({"spike", {"x"}, {{"0", "1"}}, equation, "0*x", {"DD"}});
+    p.forcing = parse_expression("-1", {"x"});
+    const Solution s = solve(p);
+    INFO(equation);
+    CHECK_FALSE(s.report.ok());
+    CHECK(s.error_estimate >= 1);
+    CHECK_FALSE(s.warnings.empty());
+  }
+}
+
 TEST_CASE("aliases of several tones", "[gp_pde]") {
   const Problem p = manufactured({"tones",
                                   {"x"},
