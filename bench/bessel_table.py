@@ -31,7 +31,7 @@ def accuracy(validate):
 def speed(bench):
     names = [k for k in bench["rows"][1] if k not in ("region", "function")]
     names.sort(key=lambda n: (not n.startswith("halfulp"), n))
-    lines = ["", f"{bench['compiler']}, {bench['instruction_sets'][0]}", "",
+    lines = ["", f"{bench['compiler']}, {bench['instruction_sets'][0]}, batches of {bench['points']}", "",
              "| region | function | " + " | ".join(names) + " |", "|---|---" * 1 + "|---" * len(names) + "|"]
     for row in bench["rows"]:
         cells = []
@@ -41,7 +41,9 @@ def speed(bench):
                 continue
             c = row[n]
             lost = f", {c['not_finite_percent']:.3g} % not finite" if c["not_finite_percent"] > 0 else ""
-            cells.append(f"{number(c['ns'])} ns, {number(c['max_mixed_u'])} u{lost}")
+            ours = n.startswith("halfulp")
+            times = "" if ours else f" ({number(c['ns'] / row['halfulp fast']['ns'])} times)"
+            cells.append(f"{number(c['ns'])} ns{times}, {number(c['max_mixed_u'])} u{lost}")
         lines.append(f"| {row['region']} | {row['function']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "detail/bessel_cells.hpp"
@@ -15,199 +16,176 @@ namespace halfulp {
 namespace {
 
 constexpr std::ptrdiff_t block_size = 8192;
-constexpr std::ptrdiff_t most_lanes = 32;
-
-// A bin is one polynomial: a cell (row in w, column in t or u) or a number of terms.
-constexpr int columns = 11;
-constexpr int series_bins = detail::bessel_cell_rows * columns;
-constexpr int scalar_bin = series_bins + 16;
-constexpr int bins = scalar_bin + 1;
-constexpr int fine_rows = 12;          // of the second kind, where the first column is cut
-constexpr double least_square = 0.25;  // w from 1/2
-constexpr double most_square = 1600;   // to 40 in cells
+constexpr std::ptrdiff_t padding = 64;  // a tile
 
 bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; }
 
-/// floor(3/2 log2(w^2)) + 3: rows grow by 2^(1/3) in w.
-int cell_row(double square) {
-  const auto bits = std::bit_cast<std::uint64_t>(square);
-  const int e = static_cast<int>(bits >> 52) - 1021;  // >= 0, even with the exponent of w^2
-  const double m = std::bit_cast<double>((bits & 0xfffffffffffffULL) | 0x3ff0000000000000ULL);
-  const int half = e / 2, odd = e % 2;
-  return 3 * half + odd +
-         static_cast<int>(m >= (odd != 0 ? 0x1.428a2f98d728bp+0 : 0x1.965fea53d6e3dp+0));
-}
-
-/// Terms by the exponent of w^2.
-constexpr std::array<std::uint8_t, 128> series_terms = [] {
-  std::array<std::uint8_t, 128> all{};
-  double w = 1;  // 2^(e/2), rounded down
-  for (int e = 0; e < 128; ++e, w *= 0x1.6a09e667f3bccp+0)
-    all[e] = static_cast<std::uint8_t>(kernel::bessel_terms(w < 39.9 ? 39.9 : w * (1 - 0x1p-40)));
-  return all;
-}();
-
-int cell_bin(double v, double x, double square, bool second) {
-  if (!(square >= least_square)) return scalar_bin;
-  const int row = cell_row(square);
-  const double a = second ? x * x : v * v;
-  int sixths = 0;
-  for (int j = 1; j < 6; ++j) sixths += static_cast<int>(36 * a >= j * j * square);
-  if (!second) return row * columns + sixths;
-  if (sixths > 0) return row * columns + 5 + sixths;
-  if (row >= fine_rows) return row * columns;
-  int halvings = 5;
-  for (double b = 144 * a; b < square && halvings > 0; b *= 4) --halvings;
-  return halvings == 0 ? scalar_bin : row * columns + halvings;
-}
-
-inline int bin_of(double v, double x, bool second) {
-  if (!((v >= 0) & (v <= detail::bessel_simd_most_v) & (x >= detail::bessel_simd_least_x) &
-        (x <= detail::bessel_simd_most_x)))
-    return scalar_bin;
-  const double square = v * v + x * x;
-  if (square >= most_square)
-    return series_bins + series_terms[(std::bit_cast<std::uint64_t>(square) >> 52) - 1023];
-  return cell_bin(v, x, square, second);
-}
-
-struct Cell {
-  const double* data;  // degree, bound of the error, coefficients
-  double a0, a1, b0, b1;
+struct Cells {
+  std::array<detail::BesselCell, detail::bessel_cell_bins> cell{};  // degree 0: none
+  std::array<double, detail::bessel_cell_bins + 1> bound;           // of none: below everything
 };
 
-Cell cell_of(int bin, bool second) {
-  const int row = bin / columns, column = bin % columns;
-  Cell cell{};
-  cell.b0 = detail::bessel_cell_inverse_w[row + 1];
-  cell.b1 = detail::bessel_cell_inverse_w[row];
+/// The cells of each bin, but for those next to u = 0 where K is not smooth in u.
+Cells make_cells(bool second) {
+  constexpr int columns = detail::bessel_cell_columns, fine_rows = detail::bessel_cell_fine_rows;
+  constexpr int halvings = detail::bessel_cell_halvings;
   constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
                               0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
                               1};
-  int index = 0;
-  if (!second) {
-    cell.a0 = sixth[column];
-    cell.a1 = sixth[column + 1];
-    index = 6 * row + column;
-  } else if (column > 5) {
-    cell.a0 = sixth[column - 5];
-    cell.a1 = sixth[column - 4];
-    index = row < fine_rows ? 10 * row + column - 1
-                            : 10 * fine_rows + 6 * (row - fine_rows) + column - 5;
-  } else if (column == 0) {
-    cell.a1 = sixth[1];
-    index = 10 * fine_rows + 6 * (row - fine_rows);
-  } else {
-    cell.a0 = std::ldexp(sixth[1], column - 6);
-    cell.a1 = std::ldexp(sixth[1], column - 5);
-    index = 10 * row + column - 1;
-  }
-  cell.data = second ? detail::bessel_cells_k + detail::bessel_cell_start_k[index]
-                     : detail::bessel_cells_i + detail::bessel_cell_start_i[index];
-  return cell;
-}
-
-/// For each bin itself, or scalar_bin for the cells next to u = 0, where K is not smooth in u.
-const std::array<std::uint16_t, bins>& good_bins(bool second) {
-  static const auto all = [] {
-    std::array<std::array<std::uint16_t, bins>, 2> good{};
-    for (const bool k : {false, true})
-      for (int b = 0; b < bins; ++b) {
-        const int row = b / columns, column = b % columns;
-        const bool exists = !k                ? column < 6
-                            : row < fine_rows ? column != 0
-                                              : column == 0 || column > 5;
-        const bool cell = b < series_bins && exists;
-        const bool bad = cell && !(cell_of(b, k).data[1] < 0x1p-53);
-        good[k ? 1 : 0][b] = static_cast<std::uint16_t>(bad ? scalar_bin : b);
+  Cells cells;
+  cells.bound.fill(-HUGE_VAL);
+  for (int bin = 0; bin < detail::bessel_cell_bins; ++bin) {
+    const int row = bin / columns, column = bin % columns;
+    const double b0 = detail::bessel_cell_inverse_w[row + 1];
+    const double b1 = detail::bessel_cell_inverse_w[row];
+    double a0 = 0, a1 = sixth[1];
+    int index = 0;
+    if (!second) {
+      if (column > 5) continue;
+      a0 = sixth[column];
+      a1 = sixth[column + 1];
+      index = 6 * row + column;
+    } else {
+      if (column > halvings) {
+        a0 = sixth[column - halvings];
+        a1 = sixth[column - halvings + 1];
+      } else if (row < fine_rows) {
+        a0 = column == 0 ? 0 : std::ldexp(sixth[1], column - halvings - 1);
+        a1 = std::ldexp(sixth[1], column - halvings);
+      } else if (column > 0) {
+        continue;
       }
-    return good;
-  }();
-  return all[second ? 1 : 0];
+      index = row < fine_rows
+                  ? columns * row + column
+                  : columns * fine_rows + 6 * (row - fine_rows) + std::max(column - halvings, 0);
+    }
+    const double* data = second ? detail::bessel_cells_k + detail::bessel_cell_start_k[index]
+                                : detail::bessel_cells_i + detail::bessel_cell_start_i[index];
+    if (!(data[1] < 0x1p-53)) continue;
+    cells.bound[bin] = data[1];
+    cells.cell[bin] = {
+        static_cast<int>(data[0]), data[1], 2 / (a1 - a0), -(a1 + a0) / (a1 - a0), 2 / (b1 - b0),
+        -(b1 + b0) / (b1 - b0),    data + 2};
+  }
+  return cells;
 }
 
 /// Working arrays of one thread.
-struct Workspace {
-  std::vector<double> memory = std::vector<double>(7 * (block_size + most_lanes));
-  std::vector<std::uint16_t> bin = std::vector<std::uint16_t>(block_size);
-  std::vector<std::uint32_t> place = std::vector<std::uint32_t>(block_size);
-  double* array(int i) { return memory.data() + i * (block_size + most_lanes); }
+class Workspace {
+ public:
+  double* numbers(int i) { return numbers_.data() + i * (block_size + padding); }
+  std::uint32_t* places(int i) { return places_.data() + i * (block_size + padding); }
+  std::int32_t* indices(int i) { return indices_.data() + i * (block_size + padding); }
+
+ private:
+  std::vector<double> numbers_ = std::vector<double>(12 * (block_size + padding));
+  std::vector<std::uint32_t> places_ = std::vector<std::uint32_t>(2 * (block_size + padding));
+  std::vector<std::int32_t> indices_ = std::vector<std::int32_t>(2 * (block_size + padding));
 };
 
-template <class T>
-void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_step, const T* x,
-               std::size_t x_step, T* out, BesselMode mode) {
-  const bool second = f == BesselFunction::log_k || f == BesselFunction::log_k_scaled;
-  const bool scaled = f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled;
-  const auto& good = good_bins(second);
+Workspace& workspace() {
   static thread_local Workspace work;
-  std::uint16_t* const bin = work.bin.data();
-  std::uint32_t* const place = work.place.data();
-  double* const vs = work.array(0);
-  double* const xs = work.array(1);
-  double* const values = work.array(2);
-  const detail::BesselBlock block{
-      vs, xs, work.array(3), work.array(4), work.array(5), work.array(6), values};
-  // A counting sort. Four parts of the block take turns, each with counters of its own: one counter
-  // would wait for itself.
-  constexpr int parts = 4;
+  return work;
+}
+
+/// The points by bins: a counting sort. Four parts of them take turns, each with counters of its
+/// own: one counter would wait for itself. Returns where the bins begin.
+auto sort_by_bins(const detail::BesselNarrow& narrow) {
+  constexpr int parts = 4, bins = detail::bessel_cell_bins + 1;
   std::array<std::array<std::int32_t, bins>, parts> next{};
-  const std::ptrdiff_t part = n / parts;
-  const auto classify = [&](std::ptrdiff_t i, std::array<std::int32_t, bins>& count) {
-    const auto k = static_cast<std::size_t>(i);
-    bin[k] = good[bin_of(static_cast<double>(v[k * v_step]), static_cast<double>(x[k * x_step]),
-                         second)];
-    ++count[bin[k]];
-  };
-  for (std::ptrdiff_t i = 0; i < part; ++i)
-    for (int p = 0; p < parts; ++p) classify(i + p * part, next[p]);
-  for (std::ptrdiff_t i = parts * part; i < n; ++i) classify(i, next[parts - 1]);
   std::array<std::int32_t, bins + 1> start;
+  const std::int32_t* const bin = narrow.bin;
+  const auto n = static_cast<std::int32_t>(narrow.points.size);
+  const std::int32_t part = n / parts;
+  const auto each = [&](auto action) {
+    for (std::int32_t i = 0; i < part; ++i)
+      for (int p = 0; p < parts; ++p) action(i + p * part, next[p]);
+    for (std::int32_t i = parts * part; i < n; ++i) action(i, next[parts - 1]);
+  };
+  each([&](std::int32_t i, auto& counter) { ++counter[bin[i]]; });
   std::int32_t total = 0;
   for (int b = 0; b < bins; ++b) {
     start[b] = total;
-    for (auto& count : next) {
-      const std::int32_t size = count[b];
-      count[b] = total;
+    for (auto& counter : next) {
+      const std::int32_t size = counter[b];
+      counter[b] = total;
       total += size;
     }
   }
   start[bins] = total;
-  const auto put = [&](std::ptrdiff_t i, std::array<std::int32_t, bins>& counter) {
-    const auto k = static_cast<std::size_t>(i);
-    const std::int32_t to = counter[bin[k]]++;
-    place[k] = static_cast<std::uint32_t>(to);
-    vs[to] = static_cast<double>(v[k * v_step]);
-    xs[to] = static_cast<double>(x[k * x_step]);
-  };
-  for (std::ptrdiff_t i = 0; i < part; ++i)
-    for (int p = 0; p < parts; ++p) put(i + p * part, next[p]);
-  for (std::ptrdiff_t i = parts * part; i < n; ++i) put(i, next[parts - 1]);
-  const std::ptrdiff_t vector_end = start[scalar_bin];
-  // the last vector may reach behind: give it numbers
-  for (std::ptrdiff_t i = n; i < n + most_lanes; ++i) vs[i] = xs[i] = 1;
-  if (vector_end > 0) detail::bessel_heads(vector_end, block, second, scaled);
-  for (int b = 0; b < scalar_bin; ++b) {
-    const std::ptrdiff_t begin = start[b], end = start[b + 1];
-    if (begin == end) continue;
-    double bound = 0x1p-57;
-    if (b >= series_bins) {
-      detail::bessel_add_series(begin, end, block, second, b - series_bins);
-    } else {
-      const Cell cell = cell_of(b, second);
-      detail::bessel_add_cell(begin, end, block, cell.data, cell.a0, cell.a1, cell.b0, cell.b1);
-      bound = cell.data[1];
-    }
-    if (mode == BesselMode::fast) continue;
-    for (std::ptrdiff_t i = begin; i < end; ++i) {
-      // left out, rounding of the sum, of the leading terms
-      const double size = std::fabs(values[i]), inverse_w = block.inverse_w[i];
-      const double error = bound + 0x1p-54 * inverse_w + 0x1p-75 * (1 / inverse_w + size);
-      if (!(error <= 0x1.ap-55 * size)) values[i] = bessel(f, vs[i], xs[i], mode);
+  each([&](std::int32_t i, auto& counter) { narrow.order[counter[bin[i]]++] = i; });
+  return start;
+}
+
+/// The points with w < 40.3, by cells, and those that are no numbers.
+void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::BesselTask task,
+                double* out, detail::BesselPoints& weak) {
+  static const Cells all[2] = {make_cells(false), make_cells(true)};
+  const Cells& cells = all[task.second ? 1 : 0];
+  const detail::BesselPoints& points = narrow.points;
+  const std::ptrdiff_t n = points.size;
+  detail::bessel_bins(narrow, task.second);
+  const auto start = sort_by_bins(narrow);
+  // the last vectors may reach behind
+  std::fill(narrow.order + n, narrow.order + n + padding, static_cast<std::int32_t>(n));
+  for (int b = 0; b < detail::bessel_cell_bins; ++b)
+    if (start[b] < start[b + 1] && cells.cell[b].degree > 0)
+      detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b]);
+  detail::bessel_finish(narrow, task.accurate, cells.bound.data(), weak);
+  for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = narrow.sum[i];
+  const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
+  for (int b = 0; b <= detail::bessel_cell_bins; ++b) {
+    if (b < detail::bessel_cell_bins && cells.cell[b].degree > 0) continue;
+    for (std::ptrdiff_t k = start[b]; k < start[b + 1]; ++k) {
+      const std::int32_t i = narrow.order[k];
+      out[points.place[i]] = bessel(f, points.v[i], points.x[i], mode);
     }
   }
-  for (std::ptrdiff_t i = vector_end; i < n; ++i) values[i] = bessel(f, vs[i], xs[i], mode);
-  for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<T>(values[place[i]]);
+}
+
+void log_block(BesselFunction f, std::ptrdiff_t n, const double* v, const double* x, double* out,
+               BesselMode mode) {
+  Workspace& work = workspace();
+  const detail::BesselTask task{
+      f == BesselFunction::log_k || f == BesselFunction::log_k_scaled,
+      f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled,
+      mode == BesselMode::accurate};
+  detail::BesselNarrow narrow{{work.numbers(0), work.numbers(1), work.places(0), 0},
+                              work.numbers(2),
+                              work.numbers(3),
+                              work.numbers(4),
+                              work.numbers(5),
+                              work.numbers(6),
+                              work.indices(0),
+                              work.indices(1)};
+  detail::BesselPoints weak{work.numbers(7), work.numbers(8), work.places(1), 0};
+  detail::bessel_wide(n, v, x, out, task, narrow, weak);
+  if (narrow.points.size > 0) log_narrow(f, narrow, task, out, weak);
+  for (std::ptrdiff_t i = 0; i < weak.size; ++i)
+    out[weak.place[i]] = bessel(f, weak.v[i], weak.x[i], mode);
+}
+
+/// The same with a number in place of an array where its step is 0, or in single precision.
+template <class T>
+void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_step, const T* x,
+               std::size_t x_step, T* out, BesselMode mode) {
+  Workspace& work = workspace();
+  const auto numbers = [n](const T* from, std::size_t step, double* copy) -> const double* {
+    if constexpr (std::is_same_v<T, double>)
+      if (step == 1) return from;
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+      copy[i] = static_cast<double>(from[static_cast<std::size_t>(i) * step]);
+    return copy;
+  };
+  const double* const vs = numbers(v, v_step, work.numbers(9));
+  const double* const xs = numbers(x, x_step, work.numbers(10));
+  if constexpr (std::is_same_v<T, double>) {
+    log_block(f, n, vs, xs, out, mode);
+  } else {
+    double* const values = work.numbers(11);
+    log_block(f, n, vs, xs, values, mode);
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<T>(values[i]);
+  }
 }
 
 template <class T>

@@ -8,6 +8,7 @@
 
 #include "detail/pde_bands.hpp"
 #include "detail/pde_box.hpp"
+#include "detail/pde_coefficients.hpp"
 #include "detail/pde_discretisation.hpp"
 #include "detail/pde_problem.hpp"
 #include "detail/pde_quality.hpp"
@@ -161,52 +162,6 @@ Quality measure(const Checked& c, const RightHandSide& rhs, const Field& field,
   if (std::isnan(q.residual) || std::isnan(q.boundary)) q.residual = q.boundary = infinity;
   return q;
 }
-
-namespace {
-
-// No coefficient (of a nonlinear equation: of its derivative, where u and its derivatives are of
-// their sizes) is twice as large between the points of the residual as on them: a spike there
-// would be unknown to the equations and to the residual alike.
-bool coefficients_seen(const Checked& c, const Field& field, const GridEvaluator& evaluator) {
-  if (c.constant && !c.newton) return true;
-  const Size d = c.dimension(), n = d == 1 ? 65536 : 256;
-  if (d > 2) return true;
-  std::vector<Points> fine(d);
-  for (Size k = 0; k < d; ++k)
-    for (Size i = 0; i < n; ++i)
-      fine[k].push_back(c.end(k, 0) +
-                        c.length(k) * ((static_cast<double>(i) + 0.618) / static_cast<double>(n)));
-  const auto largest = [](const auto& values) {
-    double most = 0;
-    for (const double v : values) most = std::max(most, std::fabs(v));
-    return most;
-  };
-  if (!c.newton)
-    return std::all_of(c.op.coefficients.begin(), c.op.coefficients.end(), [&](const auto& term) {
-      if (term.second.is_constant()) return true;
-      const auto there = sample(Program<dd>(term.second, c.names), evaluator.grid(), c.threads);
-      const auto all = sample(Program<dd>(term.second, c.names), fine, c.threads);
-      return largest(there.rounded()) >= 0.5 * largest(all.rounded());
-    });
-  const PointwiseEquation equation(c, true);
-  std::vector<double> sizes;
-  for (const auto& order : equation.orders()) sizes.push_back(rms(evaluator.values(field, order)));
-  const auto slopes = [&](const std::vector<Points>& grid) {
-    std::vector<la::DdMatrix> jet;
-    for (const double size : sizes) {
-      jet.emplace_back(static_cast<Size>(grid[0].size()),
-                       d == 1 ? 1 : static_cast<Size>(grid[1].size()));
-      std::fill_n(jet.back().hi(0), jet.back().rows() * jet.back().cols(), size);
-    }
-    return equation.partial(grid, jet, c.threads);
-  };
-  const auto there = slopes(evaluator.grid()), all = slopes(fine);
-  for (std::size_t k = 0; k < all.size(); ++k)
-    if (!(largest(there[k]) >= 0.5 * largest(all[k]))) return false;
-  return true;
-}
-
-}  // namespace
 
 std::vector<Points> comparison_grid(const Checked& c) {
   std::vector<Points> grid;
@@ -621,10 +576,11 @@ struct Solver::Impl {
                 "takes them so), or too coarse for their highest frequency, or have a jump or kink"
               : "the forcing or boundary data are not resolved by their sampling: a jump or a "
                 "kink");
-    if (!equation_seen)
+    if (!equation_seen) s.warnings.emplace_back(coefficient_unseen);
+    if (s.report.status != Status::converged && data_resolved() && equation_seen &&
+        field.converged && !field.singular)
       s.warnings.push_back(
-          "a coefficient is not resolved: it has a spike between the points where the equation is "
-          "imposed");
+          unexplained(quality.residual, quality.boundary, error_estimate, tolerance()));
     if (!field.converged)
       s.warnings.push_back("Newton's method did not converge: start it nearer, by a guess");
     if (field.singular)
@@ -659,7 +615,7 @@ struct Solver::Impl {
 };
 
 Solver::Solver(Problem problem, Options options) : impl_(std::make_shared<Impl>()) {
-  impl_->checked = check(std::move(problem), std::move(options));
+  impl_->checked = check(std::move(problem), remembering(std::move(options)));
   const Options& o = impl_->checked.options;
   if (!o.cache.empty())
     impl_->checked.cache = std::make_shared<la::SetupCache>(o.cache, o.cache_limit);

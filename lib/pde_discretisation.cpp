@@ -127,6 +127,14 @@ std::vector<Exponential> fast_exponentials(const Checked& c) {
   return found;
 }
 
+bool same_values(const la::DdMatrix& a, const la::DdMatrix& b) {
+  const auto equal = [&](const double* x, const double* y) {
+    return std::equal(x, x + a.rows() * a.cols(), y);
+  };
+  return a.rows() == b.rows() && a.cols() == b.cols() && equal(a.hi(0), b.hi(0)) &&
+         equal(a.lo(0), b.lo(0));
+}
+
 // Smallest singular value of an upper triangle by inverse iteration: within a few per cent, always
 // above the truth. Zero where the triangle has a zero on its diagonal.
 double smallest_singular_value(const la::DdMatrix& r) {
@@ -582,12 +590,12 @@ Field Discretisation::solve(const Checked& c, const RightHandSide& rhs, const Fi
   const Size r = basis[0]->size();
   la::DdMatrix all;
   if (c.newton) {
-    LineSystem last;
+    std::shared_ptr<const LineSystem> last;
     all = take(newton_line(c, b, start_coefficients(c, start, {}), last));
-    if (last.rows_to_modes.cols() > 0) {
-      field.condition = last.condition;
-      field.smallest_eigenvalue = last.smallest_eigenvalue;
-      field.singular = last.singular;
+    if (last) {
+      field.condition = last->condition;
+      field.smallest_eigenvalue = last->smallest_eigenvalue;
+      field.singular = last->singular;
     }
   } else {
     all = line_.solve(b);
@@ -642,7 +650,7 @@ la::DdMatrix Discretisation::start_coefficients(const Checked& c, const Field* s
 }
 
 NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,
-                                         LineSystem& line) const {
+                                         std::shared_ptr<const LineSystem>& line) const {
   const auto m = static_cast<Size>(rows_.size());
   const std::vector<Points> grid{rows_};
   const auto& orders = pointwise_.orders();
@@ -654,6 +662,7 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
     return fields;
   };
   NewtonSystem system;
+  system.go_on = [&c] { ask_to_go_on(c.options); };
   system.equations = m;
   system.residual = [&](const la::DdMatrix& state) {
     la::DdMatrix rest = data;
@@ -664,6 +673,10 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
     return rest;
   };
   system.linearise = [&](const la::DdMatrix& state) {
+    if (first_derivative_ && same_values(first_derivative_->at, state)) {
+      line = first_derivative_->line;
+      return;
+    }
     const auto partial = pointwise_.partial(grid, fields_of(state), c.threads);
     la::DdMatrix a(m, state.rows());
     for (std::size_t k = 0; k < orders.size(); ++k) {
@@ -671,9 +684,11 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
       for (Size j = 0; j < a.cols(); ++j)
         for (Size i = 0; i < m; ++i) a.set(i, j, a(i, j) + values(i, j) * partial[k][i]);
     }
-    line = factor_line(c, scale_rows(std::move(a), {row_weight_.begin(), row_weight_.begin() + m}));
+    line = std::make_shared<const LineSystem>(
+        factor_line(c, scale_rows(std::move(a), {row_weight_.begin(), row_weight_.begin() + m})));
+    if (!first_derivative_) first_derivative_ = {state, line};
   };
-  system.correct = [&](const la::DdMatrix& rest) { return line.solve(rest); };
+  system.correct = [&](const la::DdMatrix& rest) { return line->solve(rest); };
   const la::DdMatrix origin = start_coefficients(c, nullptr, {});
   return newton_or_continuation(system, std::move(x), origin, c.options.max_newton);
 }
@@ -708,6 +723,7 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
     return fields;
   };
   NewtonSystem system;
+  system.go_on = [&c] { ask_to_go_on(c.options); };
   system.residual = [&](const la::DdMatrix& state) {
     const std::vector<la::DdMatrix> fields = fields_of(state);
     la::DdMatrix value = pointwise_.value(grid, fields, c.threads);
@@ -765,17 +781,32 @@ NewtonResult Discretisation::newton_plane(const Checked& c, const la::DdMatrix& 
     return a;
   };
   const auto from_right = [&](const std::vector<double>& y) {
+    system.go_on();
     return add(pointwise(sylvester_->precondition(y)), y);
   };
   // With derivatives above the second the norm of a residual says little about the solution: the
   // preconditioner comes from the left.
   const auto from_left = [&](const std::vector<double>& y) {
+    system.go_on();
     return add(sylvester_->precondition(pointwise(y)), y);
   };
+  // Where the preconditioner does not help, steps that lead nowhere are not worth their time.
+  constexpr double helpless = 0.3;
+  constexpr int most_products = 200, most_helpless = 3;
+  int helpless_steps = 0;
   system.correct = [&](const la::DdMatrix& rest) {
+    double reduction = 0;
     const std::vector<double> step =
-        strong_ ? la::gmres(sylvester_->precondition(rest.rounded()), from_left, 1e-8, 200)
-                : sylvester_->precondition(la::gmres(rest.rounded(), from_right, 1e-6, 200));
+        strong_ ? la::gmres(sylvester_->precondition(rest.rounded()), from_left, 1e-8,
+                            most_products, &reduction)
+                : sylvester_->precondition(
+                      la::gmres(rest.rounded(), from_right, 1e-6, most_products, &reduction));
+    helpless_steps = reduction > helpless ? helpless_steps + 1 : 0;
+    if (helpless_steps >= most_helpless) {
+      la::DdMatrix none(rows, columns);
+      none.set(0, 0, std::numeric_limits<double>::quiet_NaN());
+      return none;
+    }
     la::DdMatrix out(rows, columns);
     std::copy(step.begin(), step.end(), out.hi(0));
     return out;
@@ -794,6 +825,25 @@ la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& r
                                         const la::DdMatrix& lift, Timings& timings) const {
   Stopwatch watch(timings);
   const Options& o = c.options;
+  // The data on a grid, projected along the first axis: by panels of columns, so that no array has
+  // the size of the grid.
+  const auto along_first = [&](std::vector<Points> grid, const auto& project) {
+    constexpr Size width = 256;
+    const Points across = std::move(grid[1]);
+    const auto n = static_cast<Size>(across.size());
+    la::DdMatrix out(basis[0]->size(), n);
+    for (Size first = 0; first < n; first += width) {
+      const Size count = std::min(width, n - first);
+      grid[1].assign(across.begin() + first, across.begin() + first + count);
+      const la::DdMatrix f = data_on(rhs, grid);
+      watch.lap("sampling");
+      const la::DdMatrix part = project(f);
+      std::copy_n(part.hi(0), part.rows() * count, out.hi(first));
+      std::copy_n(part.lo(0), part.rows() * count, out.lo(first));
+      watch.lap("projection");
+    }
+    return out;
+  };
   la::DdMatrix r;
   if (!o.nodes_per_axis.empty()) {
     // Values at points that are not the basis' own: projected by least squares.
@@ -804,15 +854,15 @@ la::DdMatrix Discretisation::load_plane(const Checked& c, const RightHandSide& r
       projector.push_back(
           least_squares_projector(basis[k]->evaluate(grid[k], 0), grid[k], 1e-13, c.threads));
     }
-    const la::DdMatrix f = data_on(rhs, grid);
-    watch.lap("sampling");
-    r = la::multiply(la::multiply(projector[0], f, c.threads), la::transpose(projector[1]),
-                     c.threads);
+    watch.lap("projection");
+    const la::DdMatrix along = along_first(
+        grid, [&](const la::DdMatrix& f) { return la::multiply(projector[0], f, c.threads); });
+    r = la::multiply(along, la::transpose(projector[1]), c.threads);
   } else {
     const std::vector<Points> grid{basis[0]->nodes(), basis[1]->nodes()};
-    const la::DdMatrix f = data_on(rhs, grid);
-    watch.lap("sampling");
-    r = la::transpose(basis[1]->project(la::transpose(basis[0]->project(f))));
+    const la::DdMatrix along =
+        along_first(grid, [&](const la::DdMatrix& f) { return basis[0]->project(f); });
+    r = la::transpose(basis[1]->project(la::transpose(along)));
   }
   if (c.strong) r = strong_->load(r, lift);
   for (Size k = 0; k < 2 && !c.strong; ++k)

@@ -2564,6 +2564,12 @@ class Reader {
     const std::string rest = "; in three dimensions these are not solved yet";
     if (result_.gp_hm) fail(method_position_, "method 'gp-hm' is for one and two dimensions");
     if (!equation_.linear) fail(equation_position_, "a nonlinear equation" + rest);
+    for (std::size_t k = 0; k < equation_.partial.size(); ++k)
+      if (!equation_.partial[k].is_constant())
+        fail(equation_position_,
+             "the coefficient of " +
+                 detail::derivative_name(result_.problem.axes, equation_.orders[k]) + " varies" +
+                 rest);
     for (const auto& [orders, coefficient] : operator_.coefficients) {
       int total = 0, highest = 0;
       for (const int order : orders) {

@@ -98,6 +98,7 @@ NewtonResult newton(const NewtonSystem& system, la::DdMatrix start, int most_der
   la::DdMatrix residual = system.residual(result.x);
   double damping = 1;
   for (; result.derivatives < most_derivatives;) {
+    system.go_on();
     system.linearise(result.x);
     ++result.derivatives;
     la::DdMatrix step = system.correct(residual);
@@ -114,6 +115,7 @@ NewtonResult newton(const NewtonSystem& system, la::DdMatrix start, int most_der
     double next_length = 0;
     for (;; damping *= 0.5) {
       if (damping < shortest) return result;
+      system.go_on();
       next = add_scaled(result.x, damping, step);
       next_residual = system.residual(next);
       next_step = system.correct(next_residual);
@@ -134,6 +136,7 @@ NewtonResult newton(const NewtonSystem& system, la::DdMatrix start, int most_der
     damping = std::min(1.0, 2 * damping);
     // Simplified steps.
     while (full && next_length <= shrinking * length) {
+      system.go_on();
       result.x = add_scaled(std::move(result.x), 1.0, next_step);
       if (next_length <= rounding * size_of(result.x)) {
         result.converged = true;

@@ -142,6 +142,25 @@ void check_conditions(const Problem& problem) {
 
 }  // namespace
 
+void ask_to_go_on(const Options& options) {
+  constexpr double unchanged = std::numeric_limits<double>::quiet_NaN();
+  if (options.progress && !options.progress(unchanged, "")) throw Cancelled("gp_pde::Solver");
+}
+
+Options remembering(Options options) {
+  if (!options.progress) return options;
+  struct Last {
+    double fraction = 0;
+    std::string phase = "beginning";
+  };
+  options.progress = [user = std::move(options.progress), last = std::make_shared<Last>()](
+                         double fraction, const char* phase) {
+    if (!std::isnan(fraction)) *last = {fraction, phase};
+    return user(last->fraction, last->phase.c_str());
+  };
+  return options;
+}
+
 Checked check(Problem problem, Options options) {
   Checked c;
   if (problem.axes.empty() || problem.axes.size() > 3)

@@ -8,6 +8,7 @@
 
 #include "detail/checkpoint_file.hpp"
 #include "detail/linear_operator.hpp"
+#include "detail/pde_coefficients.hpp"
 #include "detail/setup_cache.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/info.hpp"
@@ -542,7 +543,8 @@ std::optional<SlabResult> solve_in_slabs(const Checked& c, const Expression& for
       chains.resolved = chains.resolved && plan.found.resolved;
       chains.converged = chains.converged && field.converged && second.converged;
       chains.singular = chains.singular || field.singular;
-      chains.seen = chains.seen && quality.largest >= 0.5 * largest_value(own, rhs);
+      chains.seen = chains.seen && quality.largest >= 0.5 * largest_value(own, rhs) &&
+                    coefficients_seen(own, field, evaluator);
       chains.scale = std::max(chains.scale, quality.scale);
       chains.residual = std::max(chains.residual, quality.residual);
       if (!(quality.boundary <= chains.boundary)) chains.boundary = quality.boundary;
@@ -600,6 +602,10 @@ std::optional<SlabResult> solve_in_slabs(const Checked& c, const Expression& for
     s.warnings.emplace_back(
         "the forcing or boundary data are not resolved by their sampling: a jump, a kink, or "
         "samples that are noisy or too coarse for their highest frequency");
+  if (!fine && chains.resolved && chains.converged && !chains.singular)
+    s.warnings.push_back(chains.seen
+                             ? unexplained(s.residual, s.boundary_residual, distance, tolerance)
+                             : "a spike of the forcing or of a coefficient is not resolved");
   if (!chains.converged)
     s.warnings.emplace_back("Newton's method did not converge: start it nearer, by a guess");
   if (chains.singular)

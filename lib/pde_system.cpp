@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "detail/pde_bands.hpp"
+#include "detail/pde_coefficients.hpp"
 #include "detail/pde_solution.hpp"
 #include "detail/pde_system.hpp"
 #include "detail/spectrum.hpp"
@@ -225,6 +226,7 @@ struct SystemSolver::Impl {
   GridEvaluator evaluator;
   bool planned = false;
   bool data_seen = true;
+  bool equation_seen = true;  // no spike of a coefficient hides between the points of the residual
   std::vector<double> error_estimate;  // distance of two discretisations, of each field
 
   struct Candidate {
@@ -249,6 +251,36 @@ struct SystemSolver::Impl {
 
   [[nodiscard]] bool good(const Quality& quality) const {
     return quality.worst() <= tolerance() && distance() <= tolerance();
+  }
+
+  // As coefficients_seen of a single equation.
+  [[nodiscard]] bool equations_seen(const Candidate& of) const {
+    const CheckedSystem& c = checked;
+    const auto varies = [&c](const Expression& e) {
+      return std::any_of(c.names.begin(), c.names.end(),
+                         [&e](const std::string& name) { return e.depends_on(name); });
+    };
+    if (std::none_of(c.partial.begin(), c.partial.end(),
+                     [&](const auto& row) { return std::any_of(row.begin(), row.end(), varies); }))
+      return true;
+    std::vector<double> sizes;
+    for (const Size t : pointwise.terms())
+      sizes.push_back(rms(of.evaluator.values(of.fields[c.terms[t].field], c.terms[t].order)));
+    const auto slopes = [&](const std::vector<Points>& grid) {
+      std::vector<la::DdMatrix> jet;
+      for (const double size : sizes) {
+        jet.emplace_back(static_cast<Size>(grid[0].size()),
+                         grid.size() == 1 ? 1 : static_cast<Size>(grid[1].size()));
+        std::fill_n(jet.back().hi(0), jet.back().rows() * jet.back().cols(), size);
+      }
+      return pointwise.partial(grid, jet, false, c.threads);
+    };
+    const auto there = slopes(of.evaluator.grid()), all = slopes(fine_grid(c.problem.axes));
+    for (std::size_t i = 0; i < all.size(); ++i)
+      for (std::size_t t = 0; t < all[i].size(); ++t)
+        if (!(largest_of(there[i][t].rounded()) >= 0.5 * largest_of(all[i][t].rounded())))
+          return false;
+    return true;
   }
 
   [[nodiscard]] bool data_resolved() const {
@@ -440,6 +472,7 @@ struct SystemSolver::Impl {
       data_seen =
           data_seen && best.quality.largest[i] >=
                            0.5 * largest_value(c.own[i], RightHandSide(c.own[i], Expression(0.0)));
+    equation_seen = equations_seen(best);
     disc = std::move(best.disc);
     evaluator = std::move(best.evaluator);
     quality = best.quality;
@@ -459,7 +492,8 @@ struct SystemSolver::Impl {
     s.condition = facts.condition;
     s.newton_steps = c.linear ? 0 : facts.newton_steps;
     s.floor_estimate = eps / 2;
-    const bool trusted = good(quality) && data_resolved() && !facts.singular && facts.converged;
+    const bool trusted =
+        good(quality) && data_resolved() && equation_seen && !facts.singular && facts.converged;
     double response = 0;  // of all fields, scaled, to what the equations miss
     for (Size i = 0; i < n; ++i)
       response = std::max(response,
@@ -476,7 +510,8 @@ struct SystemSolver::Impl {
       if (!trusted) {
         field.error_estimate = std::max({field.error_estimate, quality.worst(),
                                          relative(response, disc.field_scale[i] * size[i])});
-        if (facts.singular || !facts.converged || !data_seen || !(field.error_estimate <= 1))
+        if (facts.singular || !facts.converged || !data_seen || !equation_seen ||
+            !(field.error_estimate <= 1))
           field.error_estimate = std::max(1.0, field.error_estimate);
       }
       if (std::isnan(field.error_estimate)) field.error_estimate = infinity;
@@ -494,6 +529,10 @@ struct SystemSolver::Impl {
     if (!data_resolved())
       s.warnings.emplace_back(
           "the forcing or boundary data are not resolved by their sampling: a jump or a kink");
+    if (!equation_seen) s.warnings.emplace_back(coefficient_unseen);
+    if (s.report.status != Status::converged && data_resolved() && equation_seen &&
+        !facts.singular && facts.converged)
+      s.warnings.push_back(unexplained(s.residual, s.boundary_residual, distance(), tolerance()));
     if (facts.singular)
       s.warnings.emplace_back(
           "the system is singular to working precision (a resonance, or conditions that do not "
@@ -531,7 +570,7 @@ struct SystemSolver::Impl {
 
 SystemSolver::SystemSolver(SystemProblem problem, Options options)
     : impl_(std::make_shared<Impl>()) {
-  impl_->checked = check(std::move(problem), std::move(options));
+  impl_->checked = check(std::move(problem), remembering(std::move(options)));
   impl_->pointwise = PointwiseSystem(impl_->checked, true);
 }
 

@@ -417,6 +417,7 @@ la::DdMatrix SystemDiscretisation::solve_line(const CheckedSystem& c,
   bool is_quick = false;
   LineSystem factored;
   NewtonSystem system;
+  system.go_on = [&c] { ask_to_go_on(c.options); };
   system.equations = n * m;
   system.residual = [&](const la::DdMatrix& x) {
     la::DdMatrix rest = data;
@@ -586,6 +587,7 @@ la::DdMatrix SystemDiscretisation::solve_plane(const CheckedSystem& c,
     return values;
   };
   NewtonSystem system;
+  system.go_on = [&c] { ask_to_go_on(c.options); };
   system.residual = [&](const la::DdMatrix& x) {
     std::vector<la::DdMatrix> field, rest;
     for (Size i = 0; i < n; ++i) {

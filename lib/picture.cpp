@@ -860,7 +860,7 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
   // What the bands missed must be seen.
   const Range amplitudes = range_of(axis.amplitude);
   for (std::size_t i = axis.frequency.size(); i-- > 0;) {
-    if (!(axis.amplitude[i] >= 1e-4 * amplitudes.upper)) continue;
+    if (!(axis.amplitude[i] > 0 && axis.amplitude[i] >= 1e-4 * amplitudes.upper)) continue;
     right = std::max(right, std::min(1.1 * axis.frequency[i], frequencies.upper));
     break;
   }
@@ -917,7 +917,9 @@ void draw_spectrum(Page& page, const Box& box, const PictureAxis& axis, bool nam
   if (axis.frequency.empty())
     draw_nothing(page, box, "no spectrum");
   else if (!found)
-    draw_nothing(page, box, "the spectrum is zero or not finite");
+    draw_nothing(
+        page, box,
+        amplitudes.upper == 0 ? "the spectrum of the data is zero" : "the spectrum is not finite");
   draw_frame(page, box, across, up, labels);
 }
 

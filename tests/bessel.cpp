@@ -6,7 +6,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../validation/oracle/bessel_arb.hpp"
@@ -192,6 +194,14 @@ TEST_CASE("special values are the table's", "[bessel]") {
   }
 }
 
+TEST_CASE("orders beyond the domain: no overflow of what is finite", "[bessel]") {
+  const double slope = std::log(2.0) + std::log(1e308);
+  CHECK(halfulp::log_bessel_i_dv(1e308, 1) == Approx(-slope).epsilon(1e-15));
+  CHECK(halfulp::log_bessel_k_dv(1e308, 1) == Approx(slope).epsilon(1e-15));
+  CHECK(halfulp::log_bessel_i_dv(1.7e308, 1.7e308) == Approx(-std::asinh(1.0)).epsilon(1e-15));
+  CHECK(halfulp::log_bessel_k_dv(1.7e308, 1.7e308) == Approx(std::asinh(1.0)).epsilon(1e-15));
+}
+
 TEST_CASE("closed forms at order one half", "[bessel]") {
   for (double x = 0.01; x < 600; x *= 1.37) {
     const long double root = 0.5L * std::log(std::acos(-1.0L) * x / 2);
@@ -325,6 +335,112 @@ TEST_CASE("batches: one order for all, and wrong sizes", "[bessel]") {
   halfulp::bessel(BesselFunction::log_k, vf, xf, outf);
   CHECK(outf[0] == halfulp::log_bessel_k(0.5F, 1.5F));
   CHECK(outf[1] == halfulp::log_bessel_k(0.5F, 1e30F));
+}
+
+namespace {
+
+/// Points on the edges of everything that batches tell apart, and next to them: cells, terms of the
+/// series, the end of the series; with some that no vector may touch.
+std::vector<bessel_points::Point> edge_points() {
+  std::vector<bessel_points::Point> points;
+  bessel_points::Random random(31);
+  const auto add = [&](double w, double share, bool of_x) {
+    const double a = w * share, b = w * std::sqrt((1 - share) * (1 + share));
+    for (const double by : {1 - 0x1p-52, 1.0, 1 + 0x1p-51, 1 + 1e-3 * random.uniform()})
+      points.push_back(of_x ? bessel_points::Point{b * by, a} : bessel_points::Point{a * by, b});
+  };
+  std::vector<double> widths = {40.2985, 36, 1e4, 1e6};
+  for (int k = -6; k <= 18; ++k) widths.push_back(std::exp2(k / 3.0));
+  for (const double w : {41.4, 54.3, 65.4, 110.0, 140.0, 383.0, 565.0, 5690.0, 51.2, 85.0, 192.0})
+    widths.push_back(w);
+  for (const double w : widths)
+    for (const bool of_x : {false, true}) {
+      for (int k = 0; k <= 6; ++k) add(w, k / 6.0, of_x);
+      for (int k = 1; k <= 11; ++k) add(w, std::ldexp(1.0 / 6, -k), of_x);
+      for (int k = 0; k < 4; ++k) add(w, random.uniform(), of_x);
+      add(w, 1e-9, of_x);
+    }
+  for (const double v : {50.0, 1e3, 1e6})
+    for (const double x : {0x1p-499, 1e-30, 1e11, 0x1p39}) points.push_back({v, x});
+  for (const double v : {no_number, -1.0, -0.0, inf, 1e13})
+    for (const double x : {no_number, -2.0, 0.0, 1e-200, inf, 3.0, 60.0}) points.push_back({v, x});
+  return points;
+}
+
+/// |y - reference| in units in the last place; infinite where they are not both finite or the same.
+double ulps_apart(double y, double reference) {
+  if (std::memcmp(&y, &reference, sizeof y) == 0) return 0;
+  if (std::isnan(y) && std::isnan(reference)) return 0;
+  if (!std::isfinite(y) || !std::isfinite(reference)) return inf;
+  return std::fabs(y - reference) /
+         (std::nextafter(std::fabs(reference), inf) - std::fabs(reference));
+}
+
+}  // namespace
+
+TEST_CASE("batches: the edges of cells and terms, on every instruction set", "[bessel]") {
+  const auto points = edge_points();
+  const std::size_t n = points.size();
+  std::vector<double> v(n), x(n), reference(n), accurate(n), fast(n);
+  for (std::size_t i = 0; i < n; ++i) v[i] = points[i].v, x[i] = points[i].x;
+  using halfulp::BesselFunction;
+  for (const auto f : {BesselFunction::log_i, BesselFunction::log_k, BesselFunction::log_i_scaled,
+                       BesselFunction::log_k_scaled}) {
+    for (std::size_t i = 0; i < n; ++i) reference[i] = halfulp::bessel(f, v[i], x[i]);
+    const auto supported = hwy::SupportedTargets();
+    for (auto targets = supported; targets != 0; targets &= targets - 1) {
+      hwy::SetSupportedTargetsForTest(targets);
+      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+      halfulp::bessel(f, v, x, accurate);
+      halfulp::bessel(f, v, x, fast, {.mode = BesselMode::fast});
+      double worst = 0, worst_mixed = 0;
+      std::size_t at = 0, at_mixed = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double apart = ulps_apart(accurate[i], reference[i]);
+        if (apart > worst) worst = apart, at = i;
+        const double size = std::fmax(1, std::fabs(reference[i]));
+        const double mixed = ulps_apart(fast[i], reference[i]) == 0
+                                 ? 0
+                                 : std::fabs(fast[i] - reference[i]) / size * 0x1p53;
+        if (!(mixed <= worst_mixed) && v[i] <= 1e6) worst_mixed = mixed, at_mixed = i;
+      }
+      INFO("targets " << targets << ", function " << static_cast<int>(f) << ", worst at "
+                      << place(points[at]) << " and " << place(points[at_mixed]));
+      CHECK(worst <= 1);
+      CHECK(worst_mixed <= limit("bessel_log_fast"));
+    }
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+}
+
+TEST_CASE("batches: the same bits in any order and company, and in place", "[bessel]") {
+  auto points = edge_points();
+  bessel_points::Random random(41);
+  for (int i = 0; i < 9000; ++i)
+    points.push_back(sample(i % 2 == 0 ? Region::box : Region::small, random));
+  const std::size_t n = points.size();
+  std::vector<double> v(n), x(n), one(n), other(n), swapped_v(n), swapped_x(n);
+  std::vector<std::size_t> order(n);
+  for (std::size_t i = 0; i < n; ++i) v[i] = points[i].v, x[i] = points[i].x, order[i] = i;
+  for (std::size_t i = n; i > 1; --i)
+    std::swap(order[i - 1],
+              order[static_cast<std::size_t>(random.uniform() * 0.999 * static_cast<double>(i))]);
+  for (std::size_t i = 0; i < n; ++i) swapped_v[i] = v[order[i]], swapped_x[i] = x[order[i]];
+  using halfulp::BesselFunction;
+  for (const auto f : {BesselFunction::log_i, BesselFunction::log_k, BesselFunction::log_k_scaled})
+    for (const auto mode : {BesselMode::fast, BesselMode::accurate}) {
+      halfulp::bessel(f, v, x, one, {.mode = mode});
+      auto in_place = swapped_v;
+      halfulp::bessel(f, in_place, swapped_x, in_place, {.mode = mode});
+      for (std::size_t i = 0; i < n; ++i) other[order[i]] = in_place[i];
+      CHECK(std::memcmp(one.data(), other.data(), n * sizeof(double)) == 0);
+      for (const std::size_t size : {1, 2, 63, 64, 65, 127, 129}) {  // tiles of 64
+        halfulp::bessel(f, std::span(v).last(size), std::span(x).last(size),
+                        std::span(other).first(size), {.mode = mode});
+        CHECK(std::memcmp(one.data() + n - size, other.data(), size * sizeof(double)) == 0);
+      }
+    }
 }
 
 TEST_CASE("batches are within the budgets on every instruction set", "[bessel]") {

@@ -607,6 +607,16 @@ TEST_CASE("bad problems and options are refused by name", "[gp_pde][bad]") {
   CHECK_THROWS_WITH(solve(p), Catch::Contains("from one end"));
 }
 
+TEST_CASE("what is not converged says why", "[gp_pde]") {
+  for (const char* exact : {"tanh(300*(x - 0.4))", "abs(x - 1/3)^3"}) {
+    const Solution s =
+        solve(manufactured({"rough", {"x"}, {{"0", "1"}}, "u_xx - f", exact, {"DD"}}));
+    INFO(exact);
+    CHECK_FALSE(s.report.ok());
+    CHECK_FALSE(s.warnings.empty());
+  }
+}
+
 TEST_CASE("progress can cancel", "[gp_pde]") {
   Options o;
   int calls = 0;

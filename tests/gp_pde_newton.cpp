@@ -116,6 +116,27 @@ TEST_CASE("a guess, and no solution without one", "[gp_pde][newton]") {
   CHECK(none.error_estimate >= 0.1);
 }
 
+TEST_CASE("an iteration can be cancelled, and progress keeps what it was told",
+          "[gp_pde][newton]") {
+  const Problem p = manufactured({"cubic",
+                                  {"x", "y"},
+                                  {{"0", "1"}, {"0", "1"}},
+                                  "-u_xx - u_yy + u^3 - f",
+                                  "sin(5*x)*sin(7*y)",
+                                  {"DD", "DD"}});
+  Options o;
+  int solving = 0;
+  double last = 0;
+  o.progress = [&](double fraction, const char* phase) {
+    CHECK(fraction >= last);
+    last = fraction;
+    if (std::string(phase) == "solving") ++solving;
+    return solving < 20;  // far more often than there are phases
+  };
+  CHECK_THROWS_AS(solve(p, o), Cancelled);
+  CHECK(solving == 20);
+}
+
 TEST_CASE("Newton's method gives the same bits for any number of threads",
           "[gp_pde][newton][threads]") {
   const Problem p = manufactured({"cubic",

@@ -221,6 +221,9 @@ TEST_CASE("equations that cannot be solved say why", "[pde_file]") {
       {"[domain]\nx = [0, 1]\ny = [0, 1]\nz = [0, 1]\n[equation]\nexpr = @\"u_xx + u_yy + u_zz - "
        "u^3\"\n[bc]\n\"x-,x+,y-,y+,z-,z+\" = { type = \"dirichlet\", g = 1 }\n",
        "a nonlinear equation; in three dimensions these are not solved yet"},
+      {"[domain]\nx = [0, 1]\ny = [0, 1]\nz = [0, 1]\n[equation]\nexpr = @\"u_xx + u_yy + "
+       "(1 + x)*u_zz\"\n[bc]\n\"x-,x+,y-,y+,z-,z+\" = { type = \"dirichlet\", g = 1 }\n",
+       "the coefficient of u_zz varies; in three dimensions these are not solved yet"},
       {"[domain]\nx = [0, 1]\nxy = [0, 1]\ny = [0, 1]\n@xx = [0, 1]\n" + poisson,
        "more than three dimensions are not solved yet"},
       {good + "[solver]\nprecision = @\"single\"\n", "precision"},

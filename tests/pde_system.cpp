@@ -356,6 +356,30 @@ TEST_CASE("singular systems in two dimensions are not trusted", "[pde_system]") 
   }
 }
 
+TEST_CASE("a spike of a coefficient is not overlooked, and a failure has its reason",
+          "[pde_system]") {
+  SystemProblem p =
+      manufactured({"spike",
+                    {"x"},
+                    {{"0", "1"}},
+                    {{"u", "u_xx - 1e6*exp(-((x - 0.3013)/1e-4)^2)*u + v - f", "0*x", {"DD"}},
+                     {"v", "v_xx - v - f", "0*x", {"DD"}}}});
+  for (auto& [name, f] : p.forcing) f = parse_expression("-1", {"x"});
+  const SystemSolution s = solve(p);
+  CHECK_FALSE(s.report.ok());
+  CHECK(s.error_estimate >= 1);
+  CHECK(s.warnings.size() == 1);
+  // |x - 1/3|^3 is not smooth enough for 1e-10
+  p = manufactured({"kink",
+                    {"x"},
+                    {{"0", "1"}},
+                    {{"u", "u_xx - v - f", "sin(3*x)", {"DD"}},
+                     {"v", "v_xx + u - f", "abs(x - 1/3)^3", {"DD"}}}});
+  const SystemSolution rough = solve(p);
+  CHECK_FALSE(rough.report.ok());
+  CHECK_FALSE(rough.warnings.empty());
+}
+
 TEST_CASE("systems that are refused", "[pde_system]") {
   const auto refused = [](const SystemCase& t, const std::string& text) {
     INFO(t.name);

@@ -18,6 +18,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CELLS = ROOT / "lib/detail/bessel_cells.hpp"
 TABLES = ROOT / "include/halfulp/kernel/bessel_tables.hpp"
+ROWS, FINE_ROWS, HALVINGS = map(int, re.search(
+    r"bessel_cell_rows = (\d+), bessel_cell_fine_rows = (\d+), bessel_cell_halvings = (\d+)", CELLS.read_text()).groups())
 U = 2.0**-53
 HEX = re.compile(r"-?0x[0-9a-f.]+p[+-]\d+")
 
@@ -38,9 +40,10 @@ def cell_mutant(rng, text):
             break
     degree = int(lines[head].split(",")[0])
     index = heads.index(head)
-    first = index < 6 * 19
-    row = index // 6 if first else (index - 114) // 10 if index < 114 + 120 else 12 + (index - 234) // 6
-    w = 0.5 * 2 ** (row / 3)
+    second = index - 6 * ROWS  # the first kind has six cells a row
+    fine = FINE_ROWS * (HALVINGS + 6)
+    row = index // 6 if second < 0 else second // (HALVINGS + 6) if second < fine else FINE_ROWS + (second - fine) // 6
+    w = 0.25 * 2 ** (row / 3)
     line = head + 1 + rng.randrange(degree + 1)
     numbers = list(HEX.finditer(lines[line]))
     hit = rng.choice(numbers)

@@ -1,37 +1,86 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
-/// The vector half of a batch of logarithms: points already sorted into bins of one polynomial
-/// each.
+#include "detail/bessel_cells.hpp"
+
+/// The vector half of a batch of logarithms.
 namespace halfulp::detail {
 
 /// Where the batch engine may use vectors at all: elsewhere the scalar functions.
 inline constexpr double bessel_simd_least_x = 0x1p-500;
-inline constexpr double bessel_simd_most_x = 0x1p40;
-inline constexpr double bessel_simd_most_v = 0x1p50;
+inline constexpr double bessel_simd_most_square = 0x1p80;  // v^2 + x^2
+/// v^2 + x^2 from which the series is used, at w = 40.3.
+inline constexpr double bessel_series_square = 1624;
 
-/// Arrays of a block, as long as its points and one vector more: the last vector of a bin reaches
-/// into the next, so bins are taken in their order.
-struct BesselBlock {
-  const double* v;
-  const double* x;
+struct BesselTask {
+  bool second;    // K
+  bool scaled;    // without e^x
+  bool accurate;  // else fast
+};
+
+/// The sum of the uniform expansion, and how many of its terms which 1/w asks for.
+struct BesselSeries {
+  static constexpr int most_terms = 14;
+  int terms;
+  double most_inverse_w[most_terms + 1];  // [k]: up to it k terms are enough
+  double coefficients[most_terms * (most_terms + 3) / 2];
+};
+
+/// Points of a block set aside, and where they were.
+struct BesselPoints {
+  double* v;
+  double* x;
+  std::uint32_t* place;
+  std::ptrdiff_t size;
+  void add(double point_v, double point_x, std::ptrdiff_t point_place) {
+    v[size] = point_v;
+    x[size] = point_x;
+    place[size++] = static_cast<std::uint32_t>(point_place);
+  }
+};
+
+/// A bin is a cell: row in w, column in t or u; the last is for what vectors cannot do.
+inline constexpr int bessel_cell_columns = bessel_cell_halvings + 6;
+inline constexpr int bessel_cell_bins = bessel_cell_rows * bessel_cell_columns;
+/// The points of a block with w < 40.3, and those that are no numbers. Arrays are one tile longer.
+struct BesselNarrow {
+  BesselPoints points;
   double* hi;  // the leading terms
   double* lo;
   double* inverse_w;
-  double* t;  // v/w (first kind) or x/w (second)
-  double* out;
+  double* t;    // v/w (first kind) or x/w (second)
+  double* sum;  // the rest, then the value
+  std::int32_t* bin;
+  std::int32_t* order;  // the points by bins
 };
 
-/// Leading terms of (1) or (2) of kernel/bessel.hpp.
-void bessel_heads(std::ptrdiff_t n, const BesselBlock& block, bool second, bool scaled);
+/// The polynomial of a cell in a_scale t + a_shift and b_scale/w + b_shift.
+struct BesselCell {
+  int degree;
+  double bound;  // of the error
+  double a_scale, a_shift, b_scale, b_shift;
+  const double* coefficients;
+};
 
-/// Adds the sum of `terms` terms of the uniform expansion for points [begin, end).
-void bessel_add_series(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselBlock& block,
-                       bool second, int terms);
+/// out[i] by the series where v[i] and x[i] allow it; the others are added to `narrow` with their
+/// leading terms, (1) or (2) of kernel/bessel.hpp, and in the accurate mode those whose bound of
+/// the error is too large to `weak`.
+void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
+                 BesselNarrow& narrow, BesselPoints& weak);
 
-/// Adds the polynomial of a cell of bessel_cells.hpp, over [a0, a1] in t and [b0, b1] in 1/w.
-void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselBlock& block,
-                     const double* cell, double a0, double a1, double b0, double b1);
+/// Fills `t` and `bin`.
+void bessel_bins(const BesselNarrow& narrow, bool second);
+
+/// Fills `sum` for the points in `order` from begin to end; the last vector may reach into the next
+/// bin, so bins are taken in their order.
+void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
+                     const BesselCell& cell);
+
+/// Adds the leading terms to `sum`; in the accurate mode, with a bound for each bin, what is too
+/// uncertain is added to `weak`.
+void bessel_finish(const BesselNarrow& narrow, bool accurate, const double* bounds,
+                   BesselPoints& weak);
 
 }  // namespace halfulp::detail

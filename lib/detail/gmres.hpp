@@ -8,15 +8,17 @@
 namespace halfulp::detail {
 
 /// y with A y = r, A given by its product with a vector; restarted never, orthogonalised twice.
-/// Stops at `most` products or when the residual has fallen by `tolerance`. The preconditioner is
-/// the caller's: apply(y) = A P^-1 y, and P^-1 y is the solution.
+/// Stops at `most` products or when the residual has fallen by `tolerance`; `reduction` becomes by
+/// how much it has. The preconditioner is the caller's: apply(y) = A P^-1 y, and P^-1 y is the
+/// solution.
 /// @source  Saad, Schultz (1986), SIAM J. Sci. Stat. Comput. 7, 856-869
 template <class Apply>
 [[nodiscard]] std::vector<double> gmres(const std::vector<double>& r, Apply&& apply,
-                                        double tolerance, int most) {
+                                        double tolerance, int most, double* reduction = nullptr) {
   const auto n = static_cast<int>(r.size());
   const double beta = cblas_dnrm2(n, r.data(), 1);
   std::vector<double> sum(r.size());
+  if (reduction) *reduction = 0;
   if (!(beta > 0)) return sum;
   std::vector<std::vector<double>> basis{r}, h;
   cblas_dscal(n, 1 / beta, basis[0].data(), 1);
@@ -54,6 +56,7 @@ template <class Apply>
     cblas_dscal(n, 1 / size, w.data(), 1);
     basis.push_back(std::move(w));
   }
+  if (reduction) *reduction = std::fabs(g.back()) / beta;
   std::vector<double> y(k);
   for (int i = k - 1; i >= 0; --i) {
     double s = g[i];

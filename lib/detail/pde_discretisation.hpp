@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "detail/fourier_basis.hpp"
@@ -116,8 +117,9 @@ class Discretisation {
   [[nodiscard]] LineSystem factor_line(const Checked& c, const la::DdMatrix& a) const;
   [[nodiscard]] la::DdMatrix start_coefficients(const Checked& c, const Field* start,
                                                 const la::DdMatrix& lift) const;
+  // `line` becomes the last derivative.
   [[nodiscard]] NewtonResult newton_line(const Checked& c, const la::DdMatrix& data, la::DdMatrix x,
-                                         LineSystem& line) const;
+                                         std::shared_ptr<const LineSystem>& line) const;
   // `lift`: with strong conditions, the coefficients that take up their data; else not used.
   [[nodiscard]] NewtonResult newton_plane(const Checked& c, const la::DdMatrix& load,
                                           const la::DdMatrix& lift, la::DdMatrix x) const;
@@ -137,6 +139,12 @@ class Discretisation {
   bool in_modes_ = false;  ///< the equation's rows are coefficients of the modes, not nodes
   std::vector<Exponential> exponentials_;
   LineSystem line_;
+  /// Newton's method: the first derivative formed, for the next solve that begins there.
+  struct FirstDerivative {
+    la::DdMatrix at;
+    std::shared_ptr<const LineSystem> line;
+  };
+  mutable std::optional<FirstDerivative> first_derivative_;
   // Two dimensions
   std::vector<la::DdMatrix> projector_;  // (W Q)^T: values at nodes -> coefficients
   std::vector<std::array<la::DdMatrix, 2>>

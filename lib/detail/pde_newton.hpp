@@ -42,6 +42,7 @@ struct NewtonSystem {
   std::function<la::DdMatrix(const la::DdMatrix& x)> residual;
   std::function<void(const la::DdMatrix& x)> linearise;
   std::function<la::DdMatrix(const la::DdMatrix& r)> correct;  ///< derivative^-1 r, approximately
+  std::function<void()> go_on = [] {};  ///< called before each step; may throw
   Size equations = -1;  ///< entries of a residual that are the equation (the first); -1: all
 };
 struct NewtonResult {

@@ -85,6 +85,12 @@ struct Checked {
   }
 };
 
+/// Within a phase: asks options.progress, with what it was told last, whether to go on.
+/// @throws Cancelled
+void ask_to_go_on(const Options& options);
+/// Options whose progress remembers what it was told, for ask_to_go_on.
+[[nodiscard]] Options remembering(Options options);
+
 /// @throws DomainError, ShapeError  what Solver's docstring lists
 [[nodiscard]] Checked check(Problem problem, Options options);
 

@@ -1,5 +1,5 @@
 // Writes lib/detail/bessel_cells.hpp: what is left of log I and log K after the leading terms of
-// the uniform expansions, as polynomials on cells for 1/2 <= w < 40, and a table for logarithms.
+// the uniform expansions, as polynomials on cells for 1/4 <= w < 40, and a table for logarithms.
 // From Arb; validation/CMakeLists.txt compares the file that stands there with what this writes.
 #include <cmath>
 #include <cstdio>
@@ -13,9 +13,11 @@ namespace {
 using bessel_arb::Ball;
 
 constexpr slong precision = 220;
-constexpr int most_degree = 16;  // total
-constexpr int nodes = 22;
-constexpr int rows = 19;  // w from 2^((k - 3)/3) to 2^((k - 2)/3)
+constexpr int most_degree = 20;  // total
+constexpr int nodes = 26;
+constexpr int rows = 22;       // w from 2^((k - 6)/3) to 2^((k - 5)/3)
+constexpr int fine_rows = 15;  // of the second kind, below w = 8
+constexpr int halvings = 9;    // of their first column
 
 /// S at t = v/w (first kind) or u = x/w (second), W = 1/w.
 void remainder(arb_t out, bool second, const arb_t a, const arb_t inverse_w) {
@@ -128,7 +130,7 @@ int print_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, cons
 /// The lower end of row k in W = 1/w, as the double that the code computes with.
 double inverse_w(int k) {
   Ball w;
-  arb_set_si(w.v, 3 - k);
+  arb_set_si(w.v, 6 - k);
   arb_div_si(w.v, w.v, 3, precision);
   const Ball two(2);
   arb_pow(w.v, two.v, w.v, precision);
@@ -145,33 +147,36 @@ void print_row(bool second, int row, std::vector<int>& ends) {
     const Ball low(a0), high(a1), b0(inverse_w(row + 1)), b1(inverse_w(row));
     ends.push_back(ends.back() + print_cell(second, low.v, high.v, b0.v, b1.v));
   };
-  if (second && row < 12)
-    for (int k = 5; k >= 1; --k) print(sixth[1] / (1 << k), sixth[1] / (1 << (k - 1)));
-  else
-    print(0, sixth[1]);
+  double first = sixth[1];  // the end of the first column
+  if (second && row < fine_rows) first = sixth[1] / (1 << halvings);
+  print(0, first);
+  for (; first < sixth[1]; first *= 2) print(first, 2 * first);
   for (int k = 1; k < 6; ++k) print(sixth[k], sixth[k + 1]);
 }
 
 void print_log_table() {
+  constexpr int size = 16;
   std::printf(
-      "\n/// For the mantissa m of bits 0x3fe6a09e00000000 + (i << 48) on: c near 1/m in 12 bits, "
-      "then\n"
-      "/// -log c as hi, lo.\ninline constexpr double bessel_log_table[3][16] = {\n");
-  std::vector<double> column[3];
-  for (int i = 0; i < 16; ++i) {
-    const auto edge = [](long long bits) { return __builtin_bit_cast(double, bits); };
-    const double low = edge(0x3fe6a09e00000000 + (static_cast<long long>(i) << 48));
-    const double high = edge(0x3fe6a09e00000000 + (static_cast<long long>(i + 1) << 48));
-    const double c = low <= 1 && high > 1 ? 1 : std::nearbyint(4096 / (0.5 * (low + high))) / 4096;
+      "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle: 2^1023 c, "
+      "-log(c)/2 "
+      "as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n"
+      "inline constexpr double bessel_log_table[4][%d] = {\n",
+      size);
+  std::vector<double> column[4];
+  for (int i = 0; i < size; ++i) {
+    const double c = 32 / (33.0 + 2 * i);
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
+    arb_mul_2exp_si(value.v, value.v, -1);
     arb_neg(value.v, value.v);
-    const double leading = arf_get_d(arb_midref(value.v), ARF_RND_NEAR);
+    const double leading =
+        std::nearbyint(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) * 0x1p41) * 0x1p-41;
     arb_set_d(rest.v, leading);
     arb_sub(rest.v, value.v, rest.v, precision);
-    column[0].push_back(c);
+    column[0].push_back(std::ldexp(c, 1023));
     column[1].push_back(leading);
     column[2].push_back(arf_get_d(arb_midref(rest.v), ARF_RND_NEAR));
+    column[3].push_back(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / 2);
   }
   for (const auto& values : column) {
     std::printf("    {");
@@ -184,22 +189,26 @@ void print_log_table() {
 
 }  // namespace
 
-/// Without arguments the whole header; with numbers of rows the cells of these, to compare with a
-/// part.
+/// Without arguments the whole header; with numbers of rows the cells of these and the table of
+/// logarithms, to compare with a part.
 int main(int argc, char** argv) {
   std::vector<int> start[2] = {{0}, {0}};
   for (int i = 1; i < argc; ++i)
     for (const bool second : {false, true}) print_row(second, std::atoi(argv[i]), start[0]);
-  if (argc > 1) return 0;
+  if (argc > 1) {
+    print_log_table();
+    return 0;
+  }
   std::printf(
       "#pragma once\n\n"
       "// Written by validation/generate/bessel_cells.cpp; a test compares every bit.\n"
       "// clang-format off\n\n"
       "namespace halfulp::detail {\n\n"
-      "inline constexpr int bessel_cell_rows = %d;\n\n"
+      "inline constexpr int bessel_cell_rows = %d, bessel_cell_fine_rows = %d, "
+      "bessel_cell_halvings = %d;\n\n"
       "/// 1/w at the ends of the rows, falling.\n"
       "inline constexpr double bessel_cell_inverse_w[%d] = {",
-      rows, rows + 1);
+      rows, fine_rows, halvings, rows + 1);
   for (int k = 0; k <= rows; ++k) std::printf("%s%a", k == 0 ? "" : ", ", inverse_w(k));
   std::printf(
       "};\n\n/// First kind: six cells of t = v/w a row.\n"
@@ -207,9 +216,9 @@ int main(int argc, char** argv) {
   for (int row = 0; row < rows; ++row) print_row(false, row, start[0]);
   std::printf(
       "};\n\n/// Second kind: six cells of u = x/w a row, the first of them in the rows below w = "
-      "8 "
-      "cut in\n"
-      "/// five from u = 1/192 on, doubling.\ninline constexpr double bessel_cells_k[] = {\n");
+      "8 cut\n/// at u = 1/%d, doubling. A bound above 2^-53: u^(2 v) is not smooth enough.\n"
+      "inline constexpr double bessel_cells_k[] = {\n",
+      6 << halvings);
   for (int row = 0; row < rows; ++row) print_row(true, row, start[1]);
   std::printf("};\n\n/// Where the cells begin.\n");
   for (int kind = 0; kind < 2; ++kind) {

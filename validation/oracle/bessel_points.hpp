@@ -45,12 +45,15 @@ enum class Region {
   seams,        // where the number of terms or the method changes
   tiny_order,   // v in [1e-300, 1e-6]
   cells,        // next to the corners of the batch engine's cells and of its ranges of terms
+  small_cells,  // the same for the smallest w and, for K, next to x = 0
+  floats,       // as box, small and transition, orders and arguments of single precision
 };
 inline constexpr std::string_view names[] = {
-    "box",       "small",          "small_log",     "transition", "zeros_i",
-    "zeros_k",   "zeros_k_scaled", "half_integers", "order_zero", "large_order",
-    "extreme_x", "seams",          "tiny_order",    "cells"};
-inline constexpr int regions = 14;
+    "box",        "small",       "small_log",      "transition",
+    "zeros_i",    "zeros_k",     "zeros_k_scaled", "half_integers",
+    "order_zero", "large_order", "extreme_x",      "seams",
+    "tiny_order", "cells",       "small_cells",    "floats"};
+inline constexpr int regions = 16;
 
 /// x where the function changes sign, to the last bit but for rounding errors of the function.
 template <class Function>
@@ -135,6 +138,27 @@ inline Point sample(Region region, Random& random) {
       a = std::fmin(1 - 1e-3 * random.uniform(), a == 0 ? 1e-3 * random.uniform() : near(a));
       const double b = std::sqrt((1 - a) * (1 + a));
       return column < 7 ? Point{a * w, b * w} : Point{b * w, a * w};
+    }
+    case Region::floats: {
+      const auto r = random.bits() % 3;
+      const Point p = sample(r == 0   ? Region::box
+                             : r == 1 ? Region::small
+                                      : Region::transition,
+                             random);
+      // volatile: GCC 12.2 leaves out the two conversions where it vectorises them
+      const volatile float v_float = static_cast<float>(p.v), x_float = static_cast<float>(p.x);
+      return {v_float, x_float};
+    }
+    case Region::small_cells: {
+      const auto near = [&](double a) { return a * (1 + 2e-3 * (random.uniform() - 0.5)); };
+      const bool low = random.bits() % 3 == 0;
+      const auto row = static_cast<int>(random.bits() % (low ? 5 : 16));
+      const double w = near(0.25 * std::cbrt(std::ldexp(1.0, row)));
+      double a = low ? static_cast<double>(random.bits() % 7) / 6
+                     : std::ldexp(1.0 / 6, -static_cast<int>(random.bits() % 12));
+      a = std::fmin(1 - 1e-3 * random.uniform(), a == 0 ? 1e-3 * random.uniform() : near(a));
+      const double b = std::sqrt((1 - a) * (1 + a));
+      return low && random.bits() % 2 == 0 ? Point{a * w, b * w} : Point{b * w, a * w};
     }
     case Region::tiny_order:
       return {random.log_uniform(1e-300, 1e-6), random.log_uniform(1e-8, 400)};

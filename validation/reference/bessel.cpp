@@ -84,9 +84,10 @@ int main(int argc, char** argv) {
       const auto region = static_cast<Region>(r);
       if (!applies(f, region)) continue;
       bessel_points::Random random(2000 + static_cast<unsigned>(r));
-      const int count = region == Region::cells && f <= Function::log_k ? 1200
-                        : f <= Function::log_k                          ? 60
-                                                                        : 25;
+      const int count = region == Region::floats                          ? 100
+                        : region >= Region::cells && f <= Function::log_k ? 1200
+                        : f <= Function::log_k                            ? 60
+                                                                          : 25;
       for (int i = 0; i < count && i < last; ++i) {
         const auto p = sample(region, random);
         Ball value, rest;

@@ -165,6 +165,12 @@ HALFULP_HD inline dd bessel_sum_digits(dd t2, dd inverse_w, int leading) {
   return sum;
 }
 
+/// asinh(v/x) for orders beyond the domain, whose quotient or sum with w may overflow.
+HALFULP_HD inline double bessel_slope_beyond(double v, double x) {
+  const double z = x / v;
+  return z > 0x1p-500 ? std::asinh(1 / z) : ln2().hi + std::log(v) - std::log(x);
+}
+
 /// (1) or (2), with +x (I) or -x (K) left out where scaled.
 HALFULP_HD inline BesselLog bessel_log_wide(bool second, double v, double x, bool scaled) {
   const double sign = second ? -1 : 1;
@@ -175,10 +181,9 @@ HALFULP_HD inline BesselLog bessel_log_wide(bool second, double v, double x, boo
     return {r, 0};
   }
   if (v > 0x1p500) {  // beyond the domain, yet no NaN: the leading term, in halves
-    const double log_x = std::log(x), log_v = std::log(v);
     const double z = x / v;
-    const double slope = z > 0x1p-500 ? std::asinh(1 / z) : kernel::ln2().hi + log_v - log_x;
-    return {dd(sign * v * ((std::hypot(1.0, z) - (scaled ? z : 0.0)) - slope)), 0};
+    return {dd(sign * v * ((std::hypot(1.0, z) - (scaled ? z : 0.0)) - bessel_slope_beyond(v, x))),
+            0};
   }
   const BesselFrame f = bessel_frame(v, x);
   const dd lead = (scaled ? f.excess : f.w) - v * f.slope;
@@ -506,7 +511,7 @@ HALFULP_HD inline double bessel_i_order(double v, double x) {
     return (odd * v - tail).hi;
   }
   const double w = std::hypot(v, x);
-  if (v > 0x1p400) return -(std::log(v + w) - std::log(x)) - 0.5 / v;
+  if (v > 0x1p400) return -bessel_slope_beyond(v, x) - 0.5 / v;
   const BesselFrame f = bessel_frame(v, x);
   const double t = v / w, u = x / w;
   const BesselSums<double> sums = bessel_sums(bessel_slope_terms(w), t * t, 1 / w);
@@ -530,7 +535,7 @@ HALFULP_HD inline double bessel_k_order(double v, double x) {
     return v < small ? r * 0x1p40 * v : r;
   }
   const double w = std::hypot(v, x);
-  if (v > 0x1p400) return (std::log(v + w) - std::log(x)) - 0.5 / v;
+  if (v > 0x1p400) return bessel_slope_beyond(v, x) - 0.5 / v;
   const BesselFrame f = bessel_frame(v, x);
   const double t = v / w, u = x / w;
   const BesselSums<double> sums = bessel_sums(bessel_slope_terms(w), t * t, -1 / w);

@@ -1,0 +1,444 @@
+#include "validate_report.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+namespace validation {
+namespace {
+
+using halfulp::hex_text;
+using halfulp::number_text;
+using nlohmann::json;
+
+std::string fixed(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, std::fabs(value) < 1e5 ? "%.3f" : "%.2e", value);
+  return text;
+}
+
+std::string short_error(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2e", value);
+  return text;
+}
+
+double error_of(const Result& result, const Point& p) {
+  return result.entry.mixed ? p.mixed : p.ulp;
+}
+
+std::string metric_of(const Entry& entry) { return entry.mixed ? "mixed" : "ulp"; }
+
+std::string replay(const Entry& entry, const Point& p) {
+  return "printf 'v,x\\n" + hex_text(p.v) + ',' + hex_text(p.x) + "\\n' | halfulp " + entry.verb +
+         " --hex --points /dev/stdin";
+}
+
+/// Under what share of the sampled measure failures are, at 95 %, given that none was seen.
+std::string sentence(std::ptrdiff_t count) {
+  return "0 failures in " + std::to_string(count) + " means under " +
+         number_text(std::round(3e5 / static_cast<double>(count)) / 1e5) +
+         " of the sampled measure at 95 %.";
+}
+
+std::string escape_markup(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '<')
+      out += "&lt;";
+    else if (c == '&')
+      out += "&amp;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::string previous_text(const Outcome& outcome, const Result& result) {
+  const auto found = outcome.previous.find(title(result.entry));
+  return found == outcome.previous.end() ? "" : fixed(found->second);
+}
+
+// ---- pictures of the HTML page ----------------------------------------------------------------
+
+constexpr double width = 640, height = 300;
+
+std::string svg_begin() {
+  return "<svg viewBox='0 0 640 300' width='640' height='300'><rect width='640' height='300' "
+         "fill='#f6f6f6'/>";
+}
+
+std::string circle(double x, double y, const char* colour) {
+  char text[96];
+  std::snprintf(text, sizeof text, "<circle cx='%.1f' cy='%.1f' r='2' fill='%s'/>", x * width,
+                (1 - y) * height, colour);
+  return text;
+}
+
+std::string label(double x, double y, const std::string& words, const char* colour = "#555") {
+  char text[64];
+  std::snprintf(text, sizeof text, "<text x='%.1f' y='%.1f' font-size='11' fill='", x * width,
+                (1 - y) * height);
+  return text + std::string(colour) + "'>" + escape_markup(words) + "</text>";
+}
+
+/// Errors over (v, x), both on log scales.
+std::string error_map(const Result& result) {
+  constexpr double left = -12, right = 17, bottom = -30, top = 20;
+  std::string svg = svg_begin();
+  for (const Point& p : result.points) {
+    const double a = std::clamp(std::log10(std::fmax(p.v, 1e-300)), left, right);
+    const double b = std::clamp(std::log10(p.x), bottom, top);
+    const double error = error_of(result, p) / result.regions.back().limit;
+    const char* colour = error <= 0.25  ? "#9ecae1"
+                         : error <= 0.5 ? "#4292c6"
+                         : error <= 1   ? "#08519c"
+                                        : "#d7301f";
+    svg += circle((a - left) / (right - left), (b - bottom) / (top - bottom), colour);
+  }
+  return svg +
+         "</svg><p>Across: log<sub>10</sub> v from -12 to 17; up: log<sub>10</sub> x from -30 to "
+         "20. Light to dark: up to 1/4, 1/2, 1 of the limit; red: beyond.</p>";
+}
+
+/// Errors next to the seams, over w = sqrt(v^2 + x^2).
+std::string seam_plot(const Result& result) {
+  const double limit = result.regions.back().limit;
+  std::string svg = svg_begin();
+  bool any = false;
+  for (const Point& p : result.points) {
+    const std::string& region = result.region_names[static_cast<std::size_t>(p.region)];
+    if (region != "seams" && region != "cells") continue;
+    any = true;
+    const double a = (std::log10(std::hypot(p.v, p.x)) + 0.5) / 5;
+    svg += circle(std::clamp(a, 0.0, 1.0), std::fmin(1, error_of(result, p) / limit / 1.05),
+                  region == "seams" ? "#54278f" : "#238b45");
+  }
+  if (!any) return "";
+  return svg + label(0.01, 0.95, "limit " + number_text(limit)) +
+         "</svg><p>Errors next to seams (violet) and corners of cells (green). Across: "
+         "log<sub>10</sub> sqrt(v<sup>2</sup> + x<sup>2</sup>) from -0.5 to 4.5; up: error from 0 "
+         "to the limit.</p>";
+}
+
+/// Share of the points with at most an error, ours and the peers' on the same axes.
+std::string distribution(const Result& result) {
+  if (result.peers.empty()) return "";
+  constexpr double least = -3, most = 17;
+  std::string svg = svg_begin();
+  const auto line = [&](const Values& sorted, const char* colour) {
+    std::string points;
+    const auto n = static_cast<double>(sorted.size());
+    for (std::size_t i = 0; i < sorted.size(); ++i) {
+      if (!std::isfinite(sorted[i])) break;
+      const double a =
+          std::clamp((std::log10(std::fmax(sorted[i], 1e-300)) - least) / (most - least), 0.0, 1.0);
+      char text[48];
+      std::snprintf(text, sizeof text, "%.1f,%.1f ", a * width,
+                    (1 - static_cast<double>(i + 1) / n) * height);
+      points += text;
+    }
+    svg += "<polyline fill='none' stroke-width='2' stroke='" + std::string(colour) + "' points='" +
+           points + "'/>";
+  };
+  Values own;
+  for (const Point& p : result.points) own.push_back(p.mixed);
+  std::sort(own.begin(), own.end());
+  constexpr std::array<const char*, 4> colours = {"#08519c", "#d94801", "#6a51a3", "#238b45"};
+  line(own, colours[0]);
+  svg += label(0.5, 0.3, "halfulp", colours[0]);
+  for (std::size_t k = 0; k < result.peers.size(); ++k) {
+    const char* colour = colours[1 + k % 3];
+    line(result.peers[k].errors, colour);
+    svg += label(0.5, 0.24 - 0.06 * static_cast<double>(k),
+                 result.peers[k].name + ", " + std::to_string(result.peers[k].failed) + " of " +
+                     std::to_string(result.peers[k].errors.size()) + " not finite",
+                 colour);
+  }
+  return svg +
+         "</svg><p>Share of the points (up, 0 to 1) with an error of at most (across) 1e-3 to 1e17 "
+         "u "
+         "max(1, |value|), u = 2<sup>-53</sup>. Peers: the points with v up to 1e4 and x up to "
+         "1e5; where they have no logarithm, that of their function.</p>";
+}
+
+std::string special_table(const SpecialResult& result) {
+  const SpecialValues& asked = result.asked;
+  std::string text = "<details><summary>Special values of " + escape_markup(asked.name) + ": " +
+                     std::to_string(result.values.size()) + " pairs, " +
+                     std::to_string(result.violations) +
+                     " violations</summary><table><tr><th>v \\ x";
+  for (const double x : asked.x) text += "<th>" + number_text(x);
+  for (std::size_t i = 0; i < asked.v.size(); ++i) {
+    text += "</tr><tr><td>" + number_text(asked.v[i]);
+    for (std::size_t j = 0; j < asked.x.size(); ++j) {
+      char value[32];
+      std::snprintf(value, sizeof value, "%.4g", result.values[i * asked.x.size() + j]);
+      text += std::string("<td>") + value;
+    }
+  }
+  return text + "</tr></table></details>";
+}
+
+}  // namespace
+
+bool Outcome::passed() const {
+  const auto good = [](const auto& list, const auto& rule) {
+    return std::all_of(list.begin(), list.end(), rule);
+  };
+  return good(results, [](const Result& r) { return r.regions.back().passed; }) &&
+         good(measurements, [](const MeasurementResult& m) { return m.passed(); }) &&
+         good(identities, [](const IdentityResult& i) { return i.count.violations == 0; }) &&
+         good(special_values, [](const SpecialResult& s) { return s.violations == 0; });
+}
+
+std::string title(const Entry& entry) { return entry.verb; }
+
+std::vector<Point> worst_points(const Result& result, std::size_t count) {
+  std::vector<Point> points = result.points;
+  std::sort(points.begin(), points.end(), [&](const Point& a, const Point& b) {
+    return error_of(result, a) > error_of(result, b);
+  });
+  if (points.size() > count)
+    points.erase(points.begin() + static_cast<std::ptrdiff_t>(count), points.end());
+  return points;
+}
+
+std::string text_report(const Outcome& outcome) {
+  std::string text = outcome.environment + "\n";
+  char line[256];
+  if (!outcome.results.empty()) {
+    std::snprintf(line, sizeof line, "\n%-36s %-15s %6s %9s %9s %9s %7s %9s\n", "function",
+                  "worst region", "n", "max", "p99", "median", "limit", "previous");
+    text += line;
+  }
+  for (const Result& result : outcome.results) {
+    const Summary& all = result.regions.back();
+    const auto worst =
+        std::max_element(result.regions.begin(), result.regions.end() - 1,
+                         [](const Summary& a, const Summary& b) { return a.worst < b.worst; });
+    std::snprintf(line, sizeof line, "%-36s %-15s %6td %9s %9s %9s %7g %9s %s\n",
+                  result.entry.verb.c_str(), worst->region.c_str(), all.count,
+                  fixed(all.worst).c_str(), fixed(all.p99).c_str(), fixed(all.median).c_str(),
+                  all.limit, previous_text(outcome, result).c_str(), all.passed ? "ok" : "FAILED");
+    text += line;
+    if (!all.passed) text += "    " + replay(result.entry, worst_points(result, 1)[0]) + '\n';
+  }
+  if (!outcome.measurements.empty()) {
+    std::snprintf(line, sizeof line, "\n%-52s %-20s %9s %9s\n", "problem", "metric", "error",
+                  "limit");
+    text += line;
+  }
+  for (const MeasurementResult& m : outcome.measurements) {
+    std::snprintf(line, sizeof line, "%-52s %-20s %9s %9s %s\n",
+                  (m.asked.module + ' ' + m.asked.name).c_str(), m.asked.metric.c_str(),
+                  short_error(m.error).c_str(), short_error(m.limit).c_str(),
+                  m.passed() ? "ok" : "FAILED");
+    text += line;
+  }
+  if (!outcome.identities.empty()) text += '\n';
+  for (const IdentityResult& i : outcome.identities) {
+    std::snprintf(line, sizeof line, "%-52s %8td pairs %6td violations\n", i.name.c_str(),
+                  i.count.n, i.count.violations);
+    text += line;
+  }
+  std::ptrdiff_t pairs = 0, violations = 0;
+  for (const SpecialResult& s : outcome.special_values) {
+    pairs += std::ssize(s.values);
+    violations += s.violations;
+    if (s.violations > 0) text += "special values of " + s.asked.name + ": FAILED\n";
+  }
+  if (pairs > 0) {
+    std::snprintf(line, sizeof line, "%-52s %8td pairs %6td violations\n", "special values", pairs,
+                  violations);
+    text += line;
+  }
+  return text + '\n' + (outcome.passed() ? "passed" : "FAILED") + " in " + fixed(outcome.seconds) +
+         " s\n";
+}
+
+json json_report(const Outcome& outcome) {
+  json edges = json::array();
+  for (const double edge : histogram_edges) edges.push_back(edge);
+  json functions = json::array();
+  for (const Result& result : outcome.results) {
+    json regions = json::array();
+    for (const Summary& s : result.regions)
+      regions.push_back({{"region", s.region},
+                         {"n", s.count},
+                         {"max", s.worst},
+                         {"p99.9", s.p999},
+                         {"p99", s.p99},
+                         {"median", s.median},
+                         {"bias", s.bias},
+                         {result.entry.mixed ? "max_ulp" : "max_mixed", s.other_worst},
+                         {"histogram", s.histogram},
+                         {"limit", s.limit},
+                         {"passed", s.passed}});
+    json worst = json::array();
+    for (const Point& p : worst_points(result, 20))
+      worst.push_back({{"v", hex_text(p.v)},
+                       {"x", hex_text(p.x)},
+                       {"computed", hex_text(p.value)},
+                       {"reference", hex_text(p.reference)},
+                       {"ulp", p.ulp},
+                       {"mixed", p.mixed},
+                       {"replay", replay(result.entry, p)}});
+    json peers = json::array();
+    for (const PeerResult& peer : result.peers)
+      if (!peer.errors.empty())
+        peers.push_back({{"name", peer.name},
+                         {"n", peer.errors.size()},
+                         {"not_finite", peer.failed},
+                         {"median_mixed", peer.errors[peer.errors.size() / 2]},
+                         {"p99_mixed", peer.errors[peer.errors.size() * 99 / 100]}});
+    const auto found = outcome.previous.find(title(result.entry));
+    functions.push_back(
+        {{"name", result.entry.verb},
+         {"type", result.entry.type},
+         {"device", "cpu"},
+         {"budget", result.entry.budget},
+         {"metric", metric_of(result.entry)},
+         {"previous", found == outcome.previous.end() ? json() : json(found->second)},
+         {"regions", regions},
+         {"worst", worst},
+         {"peers", peers}});
+  }
+  json checks = json::array();
+  for (const IdentityResult& i : outcome.identities)
+    checks.push_back({{"name", i.name}, {"n", i.count.n}, {"violations", i.count.violations}});
+  json special = json::array();
+  for (const SpecialResult& s : outcome.special_values)
+    special.push_back(
+        {{"name", s.asked.name}, {"pairs", s.values.size()}, {"violations", s.violations}});
+  json measurements = json::array();
+  for (const MeasurementResult& m : outcome.measurements)
+    measurements.push_back({{"module", m.asked.module},
+                            {"name", m.asked.name},
+                            {"budget", m.asked.budget},
+                            {"metric", m.asked.metric},
+                            {"error", m.error},
+                            {"limit", m.limit},
+                            {"passed", m.passed()}});
+  return {{"histogram_edges", edges},     {"functions", functions},
+          {"measurements", measurements}, {"checks", checks},
+          {"special_values", special},    {"table_checksum", outcome.table_checksum}};
+}
+
+std::string csv_report(const Outcome& outcome) {
+  std::string text =
+      "function,type,device,region,metric,n,max,p99.9,p99,median,bias,max_other_metric,limit,"
+      "passed\n";
+  for (const Result& result : outcome.results)
+    for (const Summary& s : result.regions) {
+      text += result.entry.verb + ',' + result.entry.type + ",cpu," + s.region + ',' +
+              metric_of(result.entry) + ',' + std::to_string(s.count);
+      for (const double value : {s.worst, s.p999, s.p99, s.median, s.bias, s.other_worst, s.limit})
+        text += ',' + number_text(value);
+      text += s.passed ? ",1\n" : ",0\n";
+    }
+  for (const MeasurementResult& m : outcome.measurements)
+    text += m.asked.module + ",double,cpu,\"" + m.asked.name + "\"," + m.asked.metric + ",1," +
+            number_text(m.error) + ",,,,,," + number_text(m.limit) + (m.passed() ? ",1\n" : ",0\n");
+  return text;
+}
+
+std::string junit_report(const Outcome& outcome) {
+  std::string cases;
+  std::ptrdiff_t tests = 0, failures = 0;
+  const auto add = [&](const std::string& group, const std::string& name, bool passed,
+                       const std::string& message) {
+    ++tests;
+    cases += "  <testcase classname=\"" + escape_markup(group) + "\" name=\"" +
+             escape_markup(name) + "\"";
+    if (passed) {
+      cases += "/>\n";
+      return;
+    }
+    ++failures;
+    cases += "><failure message=\"" + escape_markup(message) + "\"/></testcase>\n";
+  };
+  for (const Result& result : outcome.results)
+    for (const Summary& s : result.regions)
+      add(result.entry.verb, s.region, s.passed,
+          fixed(s.worst) + " > " + number_text(s.limit) + ": " +
+              replay(result.entry, worst_points(result, 1)[0]));
+  for (const MeasurementResult& m : outcome.measurements)
+    add(m.asked.module, m.asked.name, m.passed(),
+        short_error(m.error) + " > " + short_error(m.limit));
+  for (const IdentityResult& i : outcome.identities)
+    add("identities", i.name, i.count.violations == 0,
+        std::to_string(i.count.violations) + " violations");
+  for (const SpecialResult& s : outcome.special_values)
+    add("special values", s.asked.name, s.violations == 0,
+        std::to_string(s.violations) + " violations");
+  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"halfulp validate\" "
+         "tests=\"" +
+         std::to_string(tests) + "\" failures=\"" + std::to_string(failures) + "\" time=\"" +
+         fixed(outcome.seconds) + "\">\n" + cases + "</testsuite>\n";
+}
+
+std::string html_report(const Outcome& outcome) {
+  std::string text =
+      "<!doctype html><meta charset='utf-8'><title>halfulp validate</title><style>body{font:14px "
+      "sans-serif;max-width:1000px;margin:2em auto}td,th{padding:2px "
+      "8px;text-align:right}td:first-child,"
+      "th:first-child{text-align:left}.bad{color:#d7301f;font-weight:bold}code{font-size:12px}</"
+      "style>"
+      "<h1>halfulp validate</h1><p>" +
+      escape_markup(outcome.environment) + ", tables " + outcome.table_checksum + "</p>";
+  const auto verdict = [](bool passed) {
+    return passed ? "<td>ok</tr>" : "<td class='bad'>FAILED</tr>";
+  };
+  if (!outcome.measurements.empty())
+    text += "<table><tr><th>problem<th>metric<th>error<th>limit<th></tr>";
+  for (const MeasurementResult& m : outcome.measurements)
+    text += "<tr><td>" + escape_markup(m.asked.module + ", " + m.asked.name) + "<td>" +
+            m.asked.metric + "<td>" + short_error(m.error) + "<td>" + short_error(m.limit) +
+            verdict(m.passed());
+  if (!outcome.measurements.empty()) text += "</table>";
+  if (!outcome.identities.empty()) {
+    text += "<table><tr><th>check<th>n<th>violations</tr>";
+    for (const IdentityResult& i : outcome.identities)
+      text += "<tr><td>" + escape_markup(i.name) + "<td>" + std::to_string(i.count.n) + "<td>" +
+              std::to_string(i.count.violations) + "</tr>";
+    text += "</table>";
+  }
+  for (const SpecialResult& s : outcome.special_values) text += special_table(s);
+  for (const Result& result : outcome.results) {
+    const Entry& entry = result.entry;
+    const std::string before = previous_text(outcome, result);
+    text += "<h2>" + escape_markup(entry.verb) + "</h2><p>Budget " + entry.budget + ", in " +
+            (entry.mixed ? "u max(1, |value|), u = 2<sup>-53</sup>"
+                         : "units in the last place of " + entry.type) +
+            (before.empty() ? "" : "; worst in the earlier run: " + before) +
+            ".</p><table><tr><th>region<th>n<th>max<th>p99.9<th>p99<th>median<th>bias<th>max, " +
+            (entry.mixed ? "ulp" : "u max(1, |value|)") + "<th>limit<th></tr>";
+    for (const Summary& s : result.regions)
+      text += "<tr><td>" + s.region + "<td>" + std::to_string(s.count) + "<td>" + fixed(s.worst) +
+              "<td>" + fixed(s.p999) + "<td>" + fixed(s.p99) + "<td>" + fixed(s.median) + "<td>" +
+              fixed(s.bias) + "<td>" + fixed(s.other_worst) + "<td>" + number_text(s.limit) +
+              verdict(s.passed);
+    const Summary& all = result.regions.back();
+    text += "</table><p>";
+    if (all.passed) text += sentence(all.count);
+    text += "</p><p>Histogram:";
+    for (std::size_t i = 0; i < all.histogram.size(); ++i)
+      text +=
+          (i < std::size(histogram_edges) ? " to " + number_text(histogram_edges[i]) : " beyond") +
+          ": " + std::to_string(all.histogram[i]) + (i + 1 < all.histogram.size() ? "," : ".");
+    text += "</p>" + error_map(result) + seam_plot(result) + distribution(result) +
+            "<details><summary>The 20 worst points</summary><pre>";
+    for (const Point& p : worst_points(result, 20))
+      text += fixed(error_of(result, p)) + "  v " + hex_text(p.v) + "  x " + hex_text(p.x) +
+              "  computed " + hex_text(p.value) + "  reference " + hex_text(p.reference) +
+              "\n       " + escape_markup(replay(entry, p)) + "\n";
+    text += "</pre></details>";
+  }
+  return text;
+}
+
+}  // namespace validation

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common.hpp"
+
+/// What `halfulp validate` measures. A module registers itself in one function, with entries of the
+/// kinds below; measuring, reports and exit codes are the same for all.
+namespace validation {
+
+using Values = std::vector<double>;
+
+/// Another library's function, on the same points.
+struct Peer {
+  std::string name;
+  std::function<double(double v, double x)> evaluate;  ///< NaN where it fails or is not tried
+};
+
+/// A function of two arguments against a stored table of reference values.
+struct Entry {
+  std::string module;
+  std::string verb;             ///< replays a point: halfulp <verb> --points FILE
+  std::string type = "double";  ///< or "float": rows whose arguments are, in ulps of float
+  std::string table;            ///< validation/data/<table>.csv: columns region, v, x, hi, lo
+  std::string budget;           ///< row of validation/budgets.csv
+  bool mixed = false;  ///< the budget is of |error|/(u max(1, |value|)), u = 2^-53, not of ulps
+  double most_v = HUGE_VAL;  ///< rows beyond are outside of the domain
+  std::function<void(const Values& v, const Values& x, Values& out, int threads)> evaluate;
+  std::vector<Peer> peers;
+};
+
+/// Something that must hold everywhere: how often it was looked at, how often it did not.
+struct Count {
+  std::ptrdiff_t n = 0, violations = 0;
+};
+struct Identity {
+  std::string module, name;
+  std::function<Count(std::ptrdiff_t samples, const Common& common)> check;
+};
+
+/// Values at the ends of the domain and other special arguments, all pairs of them.
+struct SpecialValues {
+  std::string module, name;
+  Values v, x;
+  std::function<double(double v, double x)> evaluate;
+  /// What must come out; none: any finite number.
+  std::function<std::optional<double>(double v, double x)> expected;
+};
+
+/// One error that a module measures by itself, against its budget.
+struct Measurement {
+  std::string module, name, budget;
+  std::string metric;  ///< what the number is
+  std::function<double(const Common& common)> error;
+};
+
+struct Registry {
+  std::vector<Entry> entries;
+  std::vector<Identity> identities;
+  std::vector<SpecialValues> special_values;
+  std::vector<Measurement> measurements;
+};
+
+void register_bessel(Registry& registry);
+void register_gp_pde(Registry& registry);
+
+}  // namespace validation
