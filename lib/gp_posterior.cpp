@@ -996,7 +996,7 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
     groups = groups_of(data);
   };
   constexpr int rounds = 5;
-  constexpr double drop = 0.5;
+  constexpr double drop = 2;  // of the log density, excludes a variance: 95 %
   for (int round = 0; round < rounds; ++round) {
     rebuild(coarse);
     clock.lap("rows");
@@ -1063,10 +1063,10 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
     // likelihood is flat towards large variances. So a low band that is there (that has spent more
     // than one degree of freedom) gets the largest variance that the data leave possible, a drop of
     // the log density by `drop`. One that is not seen may still be there: it gets the largest
-    // variance that the data do not exclude (a drop by `excluded`, 95 %) where that is not small
+    // variance that the data do not exclude (the same drop) where that is not small
     // beside the other bands, of which it is a part `counted` at least. Smaller ones are left out,
     // since most u at high frequencies alone have none; from the part `told` on there is a warning.
-    constexpr double excluded = 2, counted = 0.1, told = 0.01;
+    constexpr double counted = 0.1, told = 0.01;
     const auto is_low = [](const Component& c) {
       return std::all_of(c.centre.begin(), c.centre.end(), [](double mu) { return mu == 0; });
     };
@@ -1107,7 +1107,7 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
             .log_evidence;
       };
       const double at = std::log(prior[index].variance);
-      const double least = value(at) - (seen ? drop : excluded);
+      const double least = value(at) - drop;
       double reached = at;
       bool raise = seen;
       if (!seen && value(std::log(counted * others)) > least) {
