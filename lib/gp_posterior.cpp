@@ -996,7 +996,7 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
     groups = groups_of(data);
   };
   constexpr int rounds = 5;
-  constexpr double drop = 0.5;
+  constexpr double drop = 2;  // of the log density, excludes a variance: 95 %
   for (int round = 0; round < rounds; ++round) {
     rebuild(coarse);
     clock.lap("rows");
@@ -1056,15 +1056,27 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
     prior = std::move(kept);
     if (moved < 0.25 && !fewer) break;
   }
+  double hidden = 0;  // variance of a low part of u that the noise may hide; 0: none of any size
+  bool hidden_counted = false;
   if (learn_prior) {
     // What hides below the noise is nowhere as large in u as at low frequencies, where the
     // likelihood is flat towards large variances. So a low band that is there (that has spent more
     // than one degree of freedom) gets the largest variance that the data leave possible, a drop of
-    // the log density by `drop`.
+    // the log density by `drop`. One that is not seen may still be there: it gets the largest
+    // variance that the data do not exclude (the same drop) where that is not small
+    // beside the other bands, of which it is a part `counted` at least. Smaller ones are left out,
+    // since most u at high frequencies alone have none; from the part `told` on there is a warning.
+    constexpr double counted = 0.1, told = 0.01;
     const auto is_low = [](const Component& c) {
       return std::all_of(c.centre.begin(), c.centre.end(), [](double mu) { return mu == 0; });
     };
-    const auto low = std::find_if(prior.begin(), prior.end(), is_low);
+    double others = 0;
+    for (const Component& c : prior)
+      if (!is_low(c)) others += c.variance;
+    auto low = std::find_if(prior.begin(), prior.end(), is_low);
+    const auto lost = std::find_if(pruned.begin(), pruned.end(), is_low);
+    const bool was_pruned = low == prior.end() && lost != pruned.end();
+    if (was_pruned) low = prior.insert(prior.end(), *lost);
     rebuild(coarse);
     const auto index = low - prior.begin();
     double spent = 0;
@@ -1076,26 +1088,51 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
         spent += variances.share(index, f) *
                  (fit.weights[f] * fit.weights[f] - 2 * fit.slope_weights[f]);
     }
-    if (spent > 1) {
+    const bool seen = spent > 1;
+    // A band that is broader than a line (of 3/4 of a bin) and near zero has learnt from the data
+    // how much there is towards zero.
+    bool reaching = false;
+    for (const Component& c : prior) {
+      bool all = c.variance > 0.01 * others && !is_low(c);
+      for (std::size_t k = 0; k < c.centre.size() && all; ++k)
+        all = c.centre[k] < 6 * c.width[k] &&
+              c.width[k] > 1.2 * 2 * std::numbers::pi / setting.axes[k].length;
+      reaching = reaching || all;
+    }
+    if (low != prior.end() && (seen || (setting.forcing_noise && others > 0 && !reaching))) {
       const auto value = [&](double log_variance) {
         prior[index].variance = std::exp(log_variance);
         const FeatureVariances variances(set, prior, options.kernel);
         return halfulp::detail::regress(groups, variances.log_variance(), log_noise, false)
             .log_evidence;
       };
-      double at = std::log(prior[index].variance);
-      const double best = value(at);
-      double step = 2, reached = at;
-      for (int i = 0; i < 60 && step > 0.1; ++i) {
-        if (value(reached + step) > best - drop) {
+      const double at = std::log(prior[index].variance);
+      const double least = value(at) - drop;
+      double reached = at;
+      bool raise = seen;
+      if (!seen && value(std::log(counted * others)) > least) {
+        reached = std::max(at, std::log(counted * others));
+        raise = hidden_counted = true;
+      }
+      double step = 2;
+      for (int i = 0; i < 60 && step > 0.1 && raise; ++i) {
+        if (value(reached + step) > least) {
           reached += step;
         } else {
           step /= 2;
         }
       }
       prior[index].variance = std::exp(reached);
+      if (hidden_counted) {
+        hidden = prior[index].variance;
+      } else if (!seen && value(std::log(told * others)) > least) {
+        hidden = told * others;
+      }
+      prior[index].variance = std::exp(reached);
       clock.lap("low band");
     }
+    if (was_pruned && hidden_counted) pruned.erase(lost);
+    if (was_pruned && !hidden_counted) prior.pop_back();
   }
   rebuild(start.cutoff);
   progress(0.92, "posterior");
@@ -1109,8 +1146,12 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
   for (int round = 0; round < 20; ++round) {
     double change = 0;
     for (std::size_t g = 0; g < data.size(); ++g) {
-      const double free = static_cast<double>(groups[g].count) - impl->fit.explained[g];
-      if (!data[g].learn || !(free > 0.5) || !(impl->fit.misfit[g] > 0)) continue;
+      double free = static_cast<double>(groups[g].count) - impl->fit.explained[g];
+      const bool condition = data[g].kind == Kind::sides;
+      if (!(data[g].learn || condition) || !(free > 0.5) || !(impl->fit.misfit[g] > 0)) continue;
+      // What the bands miss of the conditions is no noise that a mean over points makes smaller, so
+      // that the deviation there has to be as large as the misfit.
+      if (condition) free = std::min(free, impl->fit.explained[g]);
       const double next =
           std::max(log_noise[g] + 0.5 * std::log(impl->fit.misfit[g] / free), data[g].least);
       change = std::max(change, std::fabs(next - log_noise[g]));
@@ -1157,7 +1198,7 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
         data[g].kind == Kind::sides || (data[g].kind == Kind::forcing && !s.forcing_noise);
     summary.noise = std::exp(log_noise[g]);
     if (data[g].kind == Kind::forcing) summary.noise /= s.noise_factor;
-    if (data[g].kind == Kind::sides) summary.noise = start.exact.tight * start.exact.size;
+    if (data[g].kind == Kind::sides) summary.noise *= start.exact.tight * start.exact.size;
     summary.learnt = data[g].learn && !exact;
     summary.freedom = static_cast<double>(summary.count) - fit.explained[g];
     summary.chi2 = summary.freedom > 0.5 ? fit.misfit[g] / summary.freedom : 0;
@@ -1178,11 +1219,6 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
     if (!exact && !summary.learnt && summary.freedom > 20 && summary.chi2 < 1 / (1.2 * allowed))
       result.warnings.push_back("the noise given for the " + summary.name +
                                 " is larger than what their misfits show");
-    if (exact && data[g].kind == Kind::sides && summary.freedom > 2 && summary.chi2 > 100)
-      result.warnings.push_back(
-          "the prior's bands do not hold the conditions on the sides: they are missed by more "
-          "than " +
-          number_text(summary.noise));
     result.data.push_back(summary);
   }
 
@@ -1195,6 +1231,12 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
   const double size = rms(result.mean(points, zero));
   const double deviation = rms(result.deviation(points, zero));
   result.error_estimate = size > 0 ? deviation / size : infinity;
+  for (const DataSummary& summary : result.data)
+    if (summary.name == kind_names[static_cast<std::size_t>(Kind::sides)] &&
+        summary.noise > std::max(0.1 * deviation, 10 * start.exact.tight * start.exact.size))
+      result.warnings.push_back(
+          "the prior's bands do not hold the conditions on the sides: what they miss, " +
+          number_text(summary.noise) + " RMS, counts as their error");
 
   // L mean - f where f is known.
   {
@@ -1215,7 +1257,8 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
   for (std::size_t g = 0; g < data.size(); ++g)
     if (data[g].kind == Kind::sides && size > 0)
       result.boundary_residual = std::sqrt(fit.misfit[g] / static_cast<double>(groups[g].count)) *
-                                 start.exact.tight * start.exact.size / size;
+                                 std::exp(log_noise[g]) * start.exact.tight * start.exact.size /
+                                 size;
 
   // Report, strongest first.
   double total = 0;
@@ -1253,6 +1296,13 @@ Posterior infer(const Problem& problem, const Measurements& measurements,
     result.warnings.emplace_back(
         "there are hardly more observations than conditions that they stand for: between them the "
         "prior decides, whose size they do not tell");
+  if (hidden > 0)
+    result.warnings.push_back("the forcing's noise may hide low frequencies of u: up to " +
+                              number_text(std::sqrt(hidden)) +
+                              (hidden_counted
+                                   ? " RMS, which the deviation counts"
+                                   : " RMS or more, which the deviation does not count") +
+                              "; observations of u would tell");
   if (!optimised)
     result.warnings.emplace_back("the marginal likelihood was not maximised within max_iterations");
   if (!(result.error_estimate < 1))
