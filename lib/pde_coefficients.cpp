@@ -19,6 +19,22 @@ std::vector<Points> fine_grid(const std::vector<Axis>& axes) {
   return grid;
 }
 
+bool varies(const Expression& e, const std::vector<std::string>& axes) {
+  return std::any_of(axes.begin(), axes.end(),
+                     [&e](const std::string& name) { return e.depends_on(name); });
+}
+
+std::vector<la::DdMatrix> constant_fields(const std::vector<double>& values,
+                                          const std::vector<Points>& grid) {
+  std::vector<la::DdMatrix> fields;
+  for (const double value : values) {
+    fields.emplace_back(static_cast<Size>(grid[0].size()),
+                        grid.size() == 1 ? 1 : static_cast<Size>(grid[1].size()));
+    std::fill_n(fields.back().hi(0), fields.back().rows() * fields.back().cols(), value);
+  }
+  return fields;
+}
+
 double largest_of(const std::vector<double>& values) {
   double most = 0;
   for (const double v : values) most = std::max(most, std::fabs(v));
@@ -26,15 +42,10 @@ double largest_of(const std::vector<double>& values) {
 }
 
 bool coefficients_seen(const Checked& c, const Field& field, const GridEvaluator& evaluator) {
-  const auto varies = [&c](const Expression& e) {
-    return std::any_of(c.names.begin(), c.names.end(),
-                       [&e](const std::string& name) { return e.depends_on(name); });
-  };
-  const Size d = c.dimension();
-  if (d > 2) return true;
+  if (c.dimension() > 2) return true;
   if (!c.newton) {
     return std::all_of(c.op.coefficients.begin(), c.op.coefficients.end(), [&](const auto& term) {
-      if (!varies(term.second)) return true;
+      if (!varies(term.second, c.names)) return true;
       const Program<double> program(term.second, c.names);
       const auto largest = [&](const std::vector<Points>& grid) {
         std::vector<std::vector<double>> axes(grid.size());
@@ -50,18 +61,15 @@ bool coefficients_seen(const Checked& c, const Field& field, const GridEvaluator
       return largest(evaluator.grid()) >= 0.5 * largest(fine_grid(c.problem.axes));
     });
   }
-  if (std::none_of(c.newton->partial.begin(), c.newton->partial.end(), varies)) return true;
+  const std::vector<Expression>& partial = c.newton->partial;
+  if (std::none_of(partial.begin(), partial.end(),
+                   [&c](const Expression& e) { return varies(e, c.names); }))
+    return true;
   const PointwiseEquation equation(c, true);
   std::vector<double> sizes;
   for (const auto& order : equation.orders()) sizes.push_back(rms(evaluator.values(field, order)));
   const auto slopes = [&](const std::vector<Points>& grid) {
-    std::vector<la::DdMatrix> jet;
-    for (const double size : sizes) {
-      jet.emplace_back(static_cast<Size>(grid[0].size()),
-                       d == 1 ? 1 : static_cast<Size>(grid[1].size()));
-      std::fill_n(jet.back().hi(0), jet.back().rows() * jet.back().cols(), size);
-    }
-    return equation.partial(grid, jet, c.threads);
+    return equation.partial(grid, constant_fields(sizes, grid), c.threads);
   };
   const auto there = slopes(evaluator.grid()), all = slopes(fine_grid(c.problem.axes));
   for (std::size_t k = 0; k < all.size(); ++k)

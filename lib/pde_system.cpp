@@ -256,24 +256,16 @@ struct SystemSolver::Impl {
   // As coefficients_seen of a single equation.
   [[nodiscard]] bool equations_seen(const Candidate& of) const {
     const CheckedSystem& c = checked;
-    const auto varies = [&c](const Expression& e) {
-      return std::any_of(c.names.begin(), c.names.end(),
-                         [&e](const std::string& name) { return e.depends_on(name); });
+    const auto any_varies = [&c](const auto& row) {
+      return std::any_of(row.begin(), row.end(),
+                         [&c](const Expression& e) { return varies(e, c.names); });
     };
-    if (std::none_of(c.partial.begin(), c.partial.end(),
-                     [&](const auto& row) { return std::any_of(row.begin(), row.end(), varies); }))
-      return true;
+    if (std::none_of(c.partial.begin(), c.partial.end(), any_varies)) return true;
     std::vector<double> sizes;
     for (const Size t : pointwise.terms())
       sizes.push_back(rms(of.evaluator.values(of.fields[c.terms[t].field], c.terms[t].order)));
     const auto slopes = [&](const std::vector<Points>& grid) {
-      std::vector<la::DdMatrix> jet;
-      for (const double size : sizes) {
-        jet.emplace_back(static_cast<Size>(grid[0].size()),
-                         grid.size() == 1 ? 1 : static_cast<Size>(grid[1].size()));
-        std::fill_n(jet.back().hi(0), jet.back().rows() * jet.back().cols(), size);
-      }
-      return pointwise.partial(grid, jet, false, c.threads);
+      return pointwise.partial(grid, constant_fields(sizes, grid), false, c.threads);
     };
     const auto there = slopes(of.evaluator.grid()), all = slopes(fine_grid(c.problem.axes));
     for (std::size_t i = 0; i < all.size(); ++i)

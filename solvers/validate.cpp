@@ -129,7 +129,7 @@ Result measure(const Entry& entry, const std::filesystem::path& data, int thread
   for (const Peer& peer : entry.peers) {
     PeerResult other{peer.name, {}, 0};
     for (std::size_t k = 0; k < rows.size(); ++k) {
-      if (v[k] > 1e4 || x[k] > 1e5) continue;
+      if (v[k] > peer.most_v || x[k] > peer.most_x) continue;
       other.errors.push_back(mixed_error(peer.evaluate(v[k], x[k]), rows[k]));
       other.failed += std::isfinite(other.errors.back()) ? 0 : 1;
     }

@@ -62,14 +62,10 @@ double tried(F f) {
   }
 }
 
-/// Beyond these some of the peers take seconds for a value.
-bool within_reach(double v, double x) { return v <= 1e4 && x <= 1e5; }
-
 std::vector<Peer> peers_of(BesselFunction f) {
   using Bessel = double (*)(double, double);
   const auto value_of = [f](Bessel i, Bessel k) {
     return [=](double v, double x) {
-      if (!within_reach(v, x)) return no_number;
       return tried([&] {
         switch (f) {
           case BesselFunction::log_i:
@@ -101,9 +97,7 @@ std::vector<Peer> peers_of(BesselFunction f) {
 #ifdef HALFULP_PEER_GSL
   if (f == BesselFunction::log_k) {
     gsl_set_error_handler_off();
-    peers.push_back({"GSL lnKnu", [](double v, double x) {
-                       return within_reach(v, x) ? gsl_sf_bessel_lnKnu(v, x) : no_number;
-                     }});
+    peers.push_back({"GSL lnKnu", gsl_sf_bessel_lnKnu});
   }
 #endif
   return peers;

@@ -58,7 +58,7 @@ std::string escape_markup(const std::string& text) {
 }
 
 std::string previous_text(const Outcome& outcome, const Result& result) {
-  const auto found = outcome.previous.find(title(result.entry));
+  const auto found = outcome.previous.find(result.entry.verb);
   return found == outcome.previous.end() ? "" : fixed(found->second);
 }
 
@@ -161,8 +161,8 @@ std::string distribution(const Result& result) {
   return svg +
          "</svg><p>Share of the points (up, 0 to 1) with an error of at most (across) 1e-3 to 1e17 "
          "u "
-         "max(1, |value|), u = 2<sup>-53</sup>. Peers: the points with v up to 1e4 and x up to "
-         "1e5; where they have no logarithm, that of their function.</p>";
+         "max(1, |value|), u = 2<sup>-53</sup>. Peers: the points up to their largest v "
+         "and x; where they have no logarithm, that of their function.</p>";
 }
 
 std::string special_table(const SpecialResult& result) {
@@ -194,8 +194,6 @@ bool Outcome::passed() const {
          good(identities, [](const IdentityResult& i) { return i.count.violations == 0; }) &&
          good(special_values, [](const SpecialResult& s) { return s.violations == 0; });
 }
-
-std::string title(const Entry& entry) { return entry.verb; }
 
 std::vector<Point> worst_points(const Result& result, std::size_t count) {
   std::vector<Point> points = result.points;
@@ -295,7 +293,7 @@ json json_report(const Outcome& outcome) {
                          {"not_finite", peer.failed},
                          {"median_mixed", peer.errors[peer.errors.size() / 2]},
                          {"p99_mixed", peer.errors[peer.errors.size() * 99 / 100]}});
-    const auto found = outcome.previous.find(title(result.entry));
+    const auto found = outcome.previous.find(result.entry.verb);
     functions.push_back(
         {{"name", result.entry.verb},
          {"type", result.entry.type},

@@ -66,13 +66,11 @@ struct Outcome {
   std::vector<MeasurementResult> measurements;
   std::vector<IdentityResult> identities;
   std::vector<SpecialResult> special_values;
-  std::map<std::string, double> previous;  ///< worst of each function in an earlier run
+  std::map<std::string, double> previous;  ///< by verb: worst in an earlier run
   double seconds = 0;
   [[nodiscard]] bool passed() const;
 };
 
-/// `function, type`: what one row of a report is called, and found again in an earlier one.
-[[nodiscard]] std::string title(const Entry& entry);
 [[nodiscard]] std::vector<Point> worst_points(const Result& result, std::size_t count);
 
 [[nodiscard]] std::string text_report(const Outcome& outcome);

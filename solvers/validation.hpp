@@ -14,10 +14,11 @@ namespace validation {
 
 using Values = std::vector<double>;
 
-/// Another library's function, on the same points.
+/// Another library's function, on the same points up to where it takes seconds for a value.
 struct Peer {
   std::string name;
-  std::function<double(double v, double x)> evaluate;  ///< NaN where it fails or is not tried
+  std::function<double(double v, double x)> evaluate;  ///< NaN where it fails
+  double most_v = 1e4, most_x = 1e5;
 };
 
 /// A function of two arguments against a stored table of reference values.

@@ -5,9 +5,10 @@
 
 namespace halfulp {
 
-/// What long computations call between their phases, from the thread that started them: `fraction`
-/// of the work done, in [0, 1], and what is being done now (`phase` lives for the call only).
-/// Returning false stops the computation with Cancelled. An empty function: no reports.
+/// What long computations call between their phases and, where one is long, within it (with what it
+/// was told last), from the thread that started them: `fraction` of the work done, in [0, 1], and
+/// what is being done now (`phase` lives for the call only). Returning false stops the computation
+/// with Cancelled. An empty function: no reports.
 using Progress = std::function<bool(double fraction, const char* phase)>;
 
 /// Calls `progress` if there is one.

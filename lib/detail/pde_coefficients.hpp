@@ -11,6 +11,11 @@ namespace halfulp::gp_pde::detail {
 
 /// A grid between whose points no spike of a coefficient is looked for: 65,536 of them.
 [[nodiscard]] std::vector<Points> fine_grid(const std::vector<Axis>& axes);
+/// Whether a formula depends on an axis.
+[[nodiscard]] bool varies(const Expression& e, const std::vector<std::string>& axes);
+/// Fields of the given constant values on a grid.
+[[nodiscard]] std::vector<la::DdMatrix> constant_fields(const std::vector<double>& values,
+                                                        const std::vector<Points>& grid);
 /// Largest modulus.
 [[nodiscard]] double largest_of(const std::vector<double>& values);
 /// Whether no coefficient (of a nonlinear equation: of its derivative, where u and its derivatives
