@@ -35,10 +35,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const pde::PdeFile file = pde::parse_pde_file(text, "fuzz.toml", "/nonexistent");
     const pde::Problem& problem = file.problem;
     const std::size_t axes = problem.axes.size();
-    require(axes == 1 || axes == 2, "one or two dimensions");
-    require(problem.sides.size() == axes && file.output.points.size() == axes, "entries for each");
-    require(!file.linear || !file.terms.empty(), "an operator");
-    require(!file.output.fields.empty() && file.output.fields[0].name == "u", "u is written");
+    require(axes >= 1 && axes <= 3, "one to three dimensions");
+    require(file.output.points.size() == axes, "points along each");
+    require(!file.output.fields.empty(), "a field is written");
+    if (!file.system) {
+      require(problem.sides.size() == axes, "sides of each");
+      require(!file.linear || !file.terms.empty(), "an operator");
+      require(file.output.fields[0].name == "u", "u is written");
+    }
     for (const auto& axis : problem.axes) require(axis.lower < axis.upper, "an interval");
     require(!pde::describe(file).empty(), "it can be described");
     for (const auto& warning : file.warnings) require_printable(warning);
