@@ -1,8 +1,11 @@
+#include <hwy/aligned_allocator.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -23,17 +26,24 @@ constexpr std::ptrdiff_t padding = 64;  // a tile
 bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; }
 
 struct Cells {
-  std::array<detail::BesselCell, detail::bessel_cell_bins> cell{};  // degree 0: none
-  std::array<double, detail::bessel_cell_bins + 1> bound;           // of none: below everything
+  std::array<detail::BesselCell, detail::bessel_cell_bins> cell{};
+  /// Of what is left out and rounded, but for the last additions; of none: below everything.
+  std::array<double, detail::bessel_cell_bins + 1> bound;
 };
 
 /// The cells of each bin, but for those next to u = 0 where K is not smooth in u.
-Cells make_cells(bool second) {
+Cells make_cells(bool second, bool accurate) {
   constexpr int columns = detail::bessel_cell_columns, fine_rows = detail::bessel_cell_fine_rows;
   constexpr int halvings = detail::bessel_cell_halvings;
   constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
                               0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
                               1};
+  const double* const numbers =
+      second ? (accurate ? detail::bessel_cells_k : detail::bessel_fast_cells_k)
+             : (accurate ? detail::bessel_cells_i : detail::bessel_fast_cells_i);
+  const int* const starts =
+      second ? (accurate ? detail::bessel_cell_start_k : detail::bessel_fast_cell_start_k)
+             : (accurate ? detail::bessel_cell_start_i : detail::bessel_fast_cell_start_i);
   Cells cells;
   cells.bound.fill(-HUGE_VAL);
   for (int bin = 0; bin < detail::bessel_cell_bins; ++bin) {
@@ -61,14 +71,27 @@ Cells make_cells(bool second) {
                   ? columns * row + column
                   : columns * fine_rows + 6 * (row - fine_rows) + std::max(column - halvings, 0);
     }
-    const double* data = second ? detail::bessel_cells_k + detail::bessel_cell_start_k[index]
-                                : detail::bessel_cells_i + detail::bessel_cell_start_i[index];
+    const double* const data = numbers + starts[index];
     if (!(data[1] < 0x1p-53)) continue;
-    cells.bound[bin] = data[1];
     detail::BesselCell& cell = cells.cell[bin];
-    cell.degree = static_cast<int>(data[0]);
+    cell.rows = static_cast<int>(data[0]);
     cell.bound = data[1];
     cell.coefficients = data + 2;
+    // a power a^i b^j is rounded i + j times in its coefficient's way through the Horner schemes,
+    // and in a and b as often
+    double rounded = 0, unpaired = 0;
+    const double* c = cell.coefficients;
+    for (int i = 0; i < cell.rows; ++i) {
+      cell.length[i] = static_cast<std::uint8_t>(*c++);
+      for (int j = cell.length[i] - 1; j >= 0; --j) {
+        const int power = cell.rows - 1 - i + j;
+        if (power > 1) unpaired += std::fabs(*c);
+        rounded += 2 * power * std::fabs(*c++);
+      }
+    }
+    cell.rounding = b1 * (0x1p-53 * unpaired);
+    cell.rest = c;
+    cells.bound[bin] = cell.bound + b1 * (0x1p-53 * rounded);
     // [a0, a1] to [-1, 1]
     const auto scale = [](dd low, dd high, double* by, double* shift) {
       const dd factor = dd(2) / (high - low), middle = -(high + low) / (high - low);
@@ -81,17 +104,28 @@ Cells make_cells(bool second) {
   return cells;
 }
 
-/// Working arrays of one thread.
+/// Working arrays of one thread. Each begins at a multiple of 64 bytes: vectors that reach over two
+/// lines of the cache are slow.
 class Workspace {
  public:
-  double* numbers(int i) { return numbers_.data() + i * (block_size + padding); }
-  std::uint32_t* places(int i) { return places_.data() + i * (block_size + padding); }
-  std::int32_t* indices(int i) { return indices_.data() + i * (block_size + padding); }
+  double* numbers(int i) { return numbers_.get() + i * size; }
+  std::uint32_t* places(int i) { return places_.get() + i * size; }
+  std::int32_t* indices(int i) { return indices_.get() + i * size; }
 
  private:
-  std::vector<double> numbers_ = std::vector<double>(12 * (block_size + padding));
-  std::vector<std::uint32_t> places_ = std::vector<std::uint32_t>(2 * (block_size + padding));
-  std::vector<std::int32_t> indices_ = std::vector<std::int32_t>(3 * (block_size + padding));
+  static constexpr std::ptrdiff_t size = block_size + padding;
+  template <class T>
+  using Array = hwy::AlignedFreeUniquePtr<T[]>;
+  template <class T>
+  static Array<T> zeros(std::ptrdiff_t n) {
+    Array<T> array = hwy::AllocateAligned<T>(static_cast<std::size_t>(n));
+    if (!array) throw std::bad_alloc();
+    std::fill(array.get(), array.get() + n, T{0});
+    return array;
+  }
+  Array<double> numbers_ = zeros<double>(17 * size);
+  Array<std::uint32_t> places_ = zeros<std::uint32_t>(2 * size);
+  Array<std::int32_t> indices_ = zeros<std::int32_t>(3 * size);
 };
 
 Workspace& workspace() {
@@ -124,26 +158,38 @@ auto sort_by_bins(const detail::BesselNarrow& narrow) {
     }
   }
   start[bins] = total;
-  each([&](std::int32_t i, auto& counter) { narrow.order[counter[bin[i]]++] = i; });
+  each([&](std::int32_t i, auto& counter) {
+    const std::int32_t to = counter[bin[i]]++;
+    narrow.order[to] = i;
+    narrow.ordered_t[to] = narrow.t[i];
+    narrow.ordered_inverse_w[to] = narrow.inverse_w[i];
+  });
   return start;
 }
 
 /// The points with w < 40.3, by cells, and those that are no numbers.
 void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::BesselTask task,
                 double* out, detail::BesselPoints& weak) {
-  static const Cells all[2] = {make_cells(false), make_cells(true)};
-  const Cells& cells = all[task.second ? 1 : 0];
+  static const Cells all[2][2] = {{make_cells(false, false), make_cells(false, true)},
+                                  {make_cells(true, false), make_cells(true, true)}};
+  const Cells& cells = all[task.second ? 1 : 0][task.accurate ? 1 : 0];
   const detail::BesselPoints& points = narrow.points;
   const std::ptrdiff_t n = points.size;
   detail::bessel_bins(narrow, task.second);
   const auto start = sort_by_bins(narrow);
-  // the last vectors may reach behind
-  std::fill(narrow.order + n, narrow.order + n + padding, static_cast<std::int32_t>(n));
   for (int b = 0; b < detail::bessel_cell_bins; ++b)
-    if (start[b] < start[b + 1] && cells.cell[b].degree > 0)
-      detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b]);
+    if (start[b] < start[b + 1] && cells.cell[b].rows > 0)
+      detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b], task.accurate);
+  for (std::ptrdiff_t i = 0; i < n; ++i) narrow.sum[narrow.order[i]] = narrow.ordered_sum[i];
+  if (task.accurate)
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+      narrow.sum_lo[narrow.order[i]] = narrow.ordered_sum_lo[i];
   std::int32_t* const again = workspace().indices(2);
-  const std::ptrdiff_t uncertain = detail::bessel_finish(narrow, task, cells.bound.data(), again);
+  // where all points of a block are here, they are in place
+  const bool together = n > 0 && points.place[n - 1] - points.place[0] == n - 1;
+  double* const values = together ? out + points.place[0] : narrow.ordered_sum;
+  const std::ptrdiff_t uncertain =
+      detail::bessel_finish(narrow, task, cells.bound.data(), values, again);
   std::sort(again, again + uncertain, [&](std::int32_t i, std::int32_t j) {
     return std::pair(narrow.bin[i], i) < std::pair(narrow.bin[j], j);
   });
@@ -151,19 +197,20 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   for (std::ptrdiff_t begin = 0, end = 0; begin < uncertain; begin = end) {
     const std::int32_t bin = narrow.bin[again[begin]];
     while (end < uncertain && end < begin + 64 && narrow.bin[again[end]] == bin) ++end;
-    if (bin == detail::bessel_cell_bins || cells.cell[bin].degree == 0) continue;
+    if (bin == detail::bessel_cell_bins || cells.cell[bin].rows == 0) continue;
     std::uint64_t left = detail::bessel_exact_cell(again + begin, static_cast<int>(end - begin),
-                                                   narrow, task.second, cells.cell[bin]);
+                                                   narrow, task.second, cells.cell[bin], values);
     if (end - begin < 64) left &= (std::uint64_t{1} << (end - begin)) - 1;
     for (; left != 0; left &= left - 1) {
       const std::int32_t i = again[begin + std::countr_zero(left)];
       weak.add(points.v[i], points.x[i], points.place[i]);
     }
   }
-  for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = narrow.sum[i];
+  if (!together)
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = values[i];
   const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
   for (int b = 0; b <= detail::bessel_cell_bins; ++b) {
-    if (b < detail::bessel_cell_bins && cells.cell[b].degree > 0) continue;
+    if (b < detail::bessel_cell_bins && cells.cell[b].rows > 0) continue;
     for (std::ptrdiff_t k = start[b]; k < start[b + 1]; ++k) {
       const std::int32_t i = narrow.order[k];
       out[points.place[i]] = bessel(f, points.v[i], points.x[i], mode);
@@ -184,8 +231,13 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const double* v, const double
                               work.numbers(4),
                               work.numbers(5),
                               work.numbers(6),
+                              work.numbers(15),
                               work.indices(0),
-                              work.indices(1)};
+                              work.indices(1),
+                              work.numbers(12),
+                              work.numbers(13),
+                              work.numbers(14),
+                              work.numbers(16)};
   detail::BesselPoints weak{work.numbers(7), work.numbers(8), work.places(1), 0};
   detail::bessel_wide(n, v, x, out, task, narrow, weak);
   if (narrow.points.size > 0) log_narrow(f, narrow, task, out, weak);

@@ -72,6 +72,11 @@ HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
 }
 /// a/b to 2^-13.
 HWY_INLINE V rough_quotient(V a, V b) { return hn::Mul(a, V{_mm512_rcp14_pd(b.raw)}); }
+/// x = m 2^e with m in [1, 2), for a normal x > 0.
+HWY_INLINE V exponent_of(V x) { return V{_mm512_getexp_pd(x.raw)}; }
+HWY_INLINE V mantissa_of(V x) {
+  return V{_mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};
+}
 #else
 HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
   const D d;
@@ -80,9 +85,7 @@ HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
   return hn::GatherIndex(d, table, hn::BitCast(di, hn::And(index, hn::Set(du, 15ULL))));
 }
 HWY_INLINE V rough_quotient(V a, V b) { return hn::Div(a, b); }
-#endif
-
-/// The exponent of a normal number.
+/// x = m 2^e with m in [1, 2), for a normal x > 0.
 HWY_INLINE V exponent_of(V x) {
   const D d;
   const DU du;
@@ -91,53 +94,84 @@ HWY_INLINE V exponent_of(V x) {
       hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
   return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
 }
-
-/// x = m 2^e with m in [1, 2), and c next to 1/m from a table of 16.
-struct Reduced {
-  hn::Vec<DU> index;
-  V e, scaled_c;  // 2^-e c
-};
-
-HWY_INLINE Reduced reduce(V x, const double* table) {
-  const D d;
+HWY_INLINE V mantissa_of(V x) {
   const DU du;
-  const auto bits = hn::BitCast(du, x);
-  const auto index = hn::ShiftRight<48>(bits);
-  // the table has 2^1023 c
-  const auto exponent = hn::And(bits, hn::Set(du, 0xfff0000000000000ULL));
-  const auto c = hn::BitCast(du, look_up(table, index));
-  return {index, exponent_of(x), hn::BitCast(d, hn::Sub(c, exponent))};
+  const auto fraction = hn::And(hn::BitCast(du, x), hn::Set(du, 0x000fffffffffffffULL));
+  return hn::BitCast(D(), hn::Or(fraction, hn::Set(du, 0x3ff0000000000000ULL)));
 }
+#endif
 
 constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
 constexpr double ln2_lo = 0x1.9ef35793c7673p-41;
 
-/// log((w + v)/x)/2 for w + v = top + top_lo: to 2^-68, to 2^-62 of itself where it is small, and
-/// to 2^-74 where log I and log K vanish for large v, at 1.6588 2, the middle of an interval.
-HWY_INLINE Pair half_slope(V top, V top_lo, V x) {
+/// (w + v)/x = (1 + y/2)/(1 - y/2) 2^e/c for w + v = top + top_lo, with y = n/(x + n/2) and
+/// n = 2^-e c top - x, small, exactly n + n_lo.
+struct Quotient {
+  V n, n_lo, half_n;
+  V sum, sum_lo, inverse;  // x + n/2, if not Accurate without sum_lo, and 1/sum
+  V e;
+  hn::Vec<DU> index;  // of c in the tables
+};
+
+template <bool Accurate>
+HWY_INLINE Quotient quotient(V top, V top_lo, V x) {
   const D d;
-  const Reduced z = reduce(rough_quotient(top, x), bessel_slope_table[0]);
-  // log z = e log 2 - log c + 2 atanh(n/(2 x + n)), n = 2^-e c top - x
-  const Pair p = product_exact(z.scaled_c, top);
+  const DU du;
+  const V z = rough_quotient(top, x);
+  const auto index = hn::ShiftRight<48>(hn::BitCast(du, z));
+  // the table has 2^1023 c
+  const auto exponent = hn::And(hn::BitCast(du, z), hn::Set(du, 0xfff0000000000000ULL));
+  const auto c = hn::BitCast(du, look_up(bessel_slope_table[0], index));
+  const V scaled_c = hn::BitCast(d, hn::Sub(c, exponent));
+  const Pair p = product_exact(scaled_c, top);
   const V n = hn::Sub(p.hi, x);  // exact: p is next to x
-  const V n_lo = hn::MulAdd(z.scaled_c, top_lo, p.lo);
-  const Pair sum = sum_ordered(hn::Add(x, x), n);
+  const V half_n = hn::Mul(n, hn::Set(d, 0.5));
+  const Pair sum = Accurate ? sum_ordered(x, half_n) : Pair{hn::Add(x, half_n), hn::Zero(d)};
   const V inverse = hn::Div(hn::Set(d, 1.0), sum.hi);
-  const V y = hn::Mul(n, inverse);
-  V rest = hn::Add(minus_product(n, y, sum.hi), n_lo);
-  rest = hn::Mul(hn::NegMulAdd(y, hn::Add(sum.lo, n_lo), rest), inverse);
+  const V n_lo = hn::MulAdd(scaled_c, top_lo, p.lo);
+  return {n, n_lo, half_n, sum.hi, sum.lo, inverse, exponent_of(z), index};
+}
+
+/// Its logarithm, asinh(v/x): e log 2 - log c + 2 atanh(y/2). If Accurate to 2^-67, to 2^-62 of
+/// itself where it is small, and to 2^-73 where log I and log K vanish for large v, at 1.6588 2,
+/// the middle of an interval; else the first two to 2^-61 and 2^-57.
+template <bool Accurate>
+HWY_INLINE Pair slope(const Quotient& z, V x) {
+  const D d;
+  const V y = hn::Mul(z.n, z.inverse);
   const V y2 = hn::Mul(y, y);
-  V q = hn::MulAdd(y2, hn::Set(d, 1.0 / 11), hn::Set(d, 1.0 / 9));
-  q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 7));
-  q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 5));
-  q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 3));
-  const V table_hi = look_up(bessel_slope_table[1], z.index);
-  const V table_lo = look_up(bessel_slope_table[2], z.index);
-  const V e_hi = hn::MulAdd(z.e, hn::Set(d, ln2_hi / 2), table_hi);  // exact
-  const V e_lo = hn::MulAdd(z.e, hn::Set(d, ln2_lo / 2), table_lo);
+  V rest;
+  if (Accurate) {
+    rest = hn::Add(minus_product(z.n, y, z.sum), z.n_lo);
+    rest = hn::NegMulAdd(y, hn::MulAdd(z.n_lo, hn::Set(d, 0.5), z.sum_lo), rest);
+  } else {
+    // 1 - y/2 = x/(x + n/2)
+    const V share = hn::Mul(x, z.inverse);
+    rest = hn::MulAdd(z.n_lo, share, hn::NegMulAdd(y, z.half_n, minus_product(z.n, y, x)));
+  }
+  rest = hn::Mul(rest, z.inverse);
+  // 1/12, 1/80, ..., or one less, the last spread over them by Chebyshev's polynomial on y^2 < h
+  constexpr double h = 0.00368, last = 1.0 / 11264;
+  V q;
+  if (Accurate) {
+    q = hn::MulAdd(y2, hn::Set(d, last), hn::Set(d, 1.0 / 2304));
+    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 448));
+    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 80));
+    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 12));
+  } else {
+    q = hn::MulAdd(y2, hn::Set(d, 1.0 / 2304 + last * h * (1280.0 / 512)),
+                   hn::Set(d, 1.0 / 448 - last * h * h * (1120.0 / 512)));
+    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 80 + last * h * h * h * (400.0 / 512)));
+    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 12 - last * h * h * h * h * (50.0 / 512)));
+  }
+  const V e_hi =
+      hn::MulAdd(z.e, hn::Set(d, ln2_hi), look_up(bessel_slope_table[1], z.index));  // exact
+  const V e_lo = hn::MulAdd(z.e, hn::Set(d, ln2_lo), look_up(bessel_slope_table[2], z.index));
   const Pair leading = sum_ordered(e_hi, y);
   const V low = hn::Add(hn::Add(leading.lo, e_lo), rest);
-  return {leading.hi, hn::MulAdd(y2, hn::MulAdd(y, q, rest), low)};
+  V cubic = hn::Mul(y, q);
+  if (Accurate) cubic = hn::MulAdd(rest, hn::Set(d, 0.25), cubic);
+  return {leading.hi, hn::MulAdd(y2, cubic, low)};
 }
 
 /// log(2 pi w)/2 or, for the second kind, log(2 w/pi)/2 as hi + middle + lo, hi a multiple of 2^-42
@@ -153,28 +187,38 @@ HWY_INLINE Root half_log(V square) {
   const dd constant = Second ? -kernel::log_half_pi() : kernel::log_two_pi();
   const double constant_hi = std::nearbyint(0x1p40 * constant.hi) * 0x1p-41;
   const double constant_lo = 0.5 * constant.hi - constant_hi + 0.5 * constant.lo;
-  const Reduced s = reduce(square, bessel_log_table[0]);
-  const V hi = hn::MulAdd(s.e, hn::Set(d, ln2_hi / 4), hn::Set(d, constant_hi));
-  const V low = hn::MulAdd(s.e, hn::Set(d, ln2_lo / 4), hn::Set(d, constant_lo));
+  const auto index = hn::ShiftRight<48>(hn::BitCast(DU(), square));
+  const V e = exponent_of(square), m = mantissa_of(square);
+  const V c = look_up(bessel_log_table[0], index);  // next to 1/m
+  const V hi = hn::MulAdd(e, hn::Set(d, ln2_hi / 4), hn::Set(d, constant_hi));
+  const V low = hn::MulAdd(e, hn::Set(d, ln2_lo / 4), hn::Set(d, constant_lo));
   // log(1 - r)/4 is what is left
   const V one = hn::Set(d, 1.0), quarter = hn::Set(d, -0.25), half = hn::Set(d, 0.5);
-  const Pair product = product_exact(square, s.scaled_c);
-  const V r = Accurate ? hn::Sub(one, product.hi) : minus_product(one, square, s.scaled_c);
-  constexpr int last = Accurate ? 11 : 9;
-  V q = hn::Set(d, -0.25 / last);
-  for (int k = last - 1; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, -0.25 / k));
+  const Pair product = product_exact(m, c);
+  const V r = Accurate ? hn::Sub(one, product.hi) : minus_product(one, m, c);
   if (!Accurate) {
-    const V first = hn::Add(low, look_up(bessel_log_table[3], s.index));
-    return {hi, hn::Zero(d), hn::MulAdd(hn::MulAdd(q, r, quarter), r, first)};
+    // log(1 - r) to r^9, that spread over the others by Chebyshev's polynomial on |r| < h
+    constexpr double h = 1 / 32.9, h2 = h * h, h4 = h2 * h2, last = -0.25 / 9 / 256;
+    V q = hn::MulAdd(r, hn::Set(d, -0.25 / 8), hn::Set(d, -0.25 / 7 + last * h2 * 576));
+    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 6));
+    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 5 - last * h4 * 432));
+    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 4));
+    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 3 + last * h4 * h2 * 120));
+    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 2));
+    q = hn::MulAdd(q, r, hn::Set(d, -0.25 - last * h4 * h4 * 9));
+    const V first = hn::Add(low, look_up(bessel_log_table[3], index));
+    return {hi, hn::Zero(d), hn::MulAdd(q, r, first)};
   }
-  const V slope = hn::MulAdd(r, quarter, quarter);
-  V lo = hn::NegMulAdd(slope, product.lo, low);
-  lo = hn::MulAdd(half, look_up(bessel_log_table[2], s.index), lo);
-  return {hn::MulAdd(half, look_up(bessel_log_table[1], s.index), hi), hn::Mul(r, quarter),
+  V q = hn::Set(d, -0.25 / 11);
+  for (int k = 10; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, -0.25 / k));
+  const V derivative = hn::MulAdd(r, quarter, quarter);
+  V lo = hn::NegMulAdd(derivative, product.lo, low);
+  lo = hn::MulAdd(half, look_up(bessel_log_table[2], index), lo);
+  return {hn::MulAdd(half, look_up(bessel_log_table[1], index), hi), hn::Mul(r, quarter),
           hn::MulAdd(hn::Mul(r, r), q, lo)};
 }
 
-/// w^2 = square + square_lo and w = w + w_lo.
+/// v^2 + x^2 = square + square_lo and its root w + w_lo.
 struct Frame {
   V square, square_lo, w, w_lo, inverse_w;
 };
@@ -191,43 +235,6 @@ HWY_INLINE Frame frame(V v, V x) {
   return {square, square_lo, w, hn::Mul(missed, hn::Mul(hn::Set(d, 0.5), inverse_w)), inverse_w};
 }
 
-/// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp, as hi + lo.
-struct Head {
-  V hi, lo, inverse_w, square;
-};
-
-template <bool Second, bool Scaled, bool Accurate>
-HWY_INLINE Head head(V v, V x) {
-  const D d;
-  const auto [square, square_lo, w, w_lo, inverse_w] = frame(v, x);
-  const Pair top = sum_ordered(w, v);
-  const Pair slope = half_slope(top.hi, hn::Add(top.lo, w_lo), x);
-  // w (- x) - v slope, for the second kind its negative
-  const V twice_v = hn::Add(v, v);
-  const Pair product = product_exact(twice_v, slope.hi);
-  const V product_lo = hn::MulAdd(twice_v, slope.lo, product.lo);
-  V first = w, first_lo = w_lo;
-  if (Scaled) {
-    const V excess = hn::Sub(w, x);
-    first_lo = hn::Add(w_lo, hn::Sub(hn::Sub(w, excess), x));
-    first = excess;
-  }
-  const Pair lead =
-      Second ? difference_exact(product.hi, first) : difference_exact(first, product.hi);
-  const V lead_lo =
-      hn::Add(lead.lo, Second ? hn::Sub(product_lo, first_lo) : hn::Sub(first_lo, product_lo));
-  const Root root = half_log<Second, Accurate>(square);
-  Pair sum = difference_exact(lead.hi, root.hi);
-  V low = hn::Sub(hn::Add(lead_lo, sum.lo), root.lo);
-  if (Accurate) {
-    // log(w) of the part that square lacks
-    low = hn::NegMulAdd(hn::Mul(square_lo, hn::Set(d, 0.25)), hn::Mul(inverse_w, inverse_w), low);
-    sum = difference_exact(sum.hi, root.middle);
-    low = hn::Add(low, sum.lo);
-  }
-  return {sum.hi, low, inverse_w, square};
-}
-
 /// A tile: what the passes over a few vectors hand on.
 constexpr std::ptrdiff_t tile_size = 64;
 struct Tile {
@@ -235,34 +242,81 @@ struct Tile {
   HWY_ALIGN double lo[tile_size];
   HWY_ALIGN double inverse_w[tile_size];
   HWY_ALIGN double t[tile_size];
-  double highest, lowest;  // 1/w
+  double least_square, most_square;  // v^2 + x^2
 };
 
-/// Fills the tile. True if all its points are for the series; false means nothing: v = 0 is enough.
+/// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp into `hi` and
+/// `lo`. True if all points are for the series; false means nothing: v = 0 is enough.
 template <bool Second, bool Scaled, bool Accurate>
 HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  V sum = hn::Zero(d), high = sum, low = hn::Set(d, 1.0), smaller = low;
-  V least = hn::Set(d, bessel_simd_most_square);
-  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
-    const Head h = head<Second, Scaled, Accurate>(vi, xi);
-    hn::Store(h.hi, d, tile.hi + i);
-    hn::Store(h.lo, d, tile.lo + i);
-    hn::Store(h.inverse_w, d, tile.inverse_w + i);
-    hn::Store(hn::Mul(vi, h.inverse_w), d, tile.t + i);
-    sum = hn::Add(sum, h.square);  // no number if one of them is none
-    least = hn::Min(least, h.square);
-    smaller = hn::Min(smaller, hn::Min(vi, xi));
-    high = hn::Max(high, h.inverse_w);
-    low = hn::Min(low, h.inverse_w);
+  V sum = hn::Zero(d), most = sum;
+  V least = hn::Set(d, bessel_simd_most_square), smaller = hn::Set(d, 1.0);
+  // Several vectors step by step: of one after the other the processor would not have enough in
+  // flight.
+  constexpr int n = 2;
+  for (std::ptrdiff_t begin = 0; begin < tile_size; begin += n * lanes) {
+    const auto at = [&](int k) { return begin + k * lanes; };
+    Frame f[n];
+    for (int k = 0; k < n; ++k) {
+      const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
+      f[k] = frame(vi, xi);
+      smaller = hn::Min(smaller, hn::Min(vi, xi));
+      sum = hn::Add(sum, f[k].square);  // no number if one of them is none
+      least = hn::Min(least, f[k].square);
+      most = hn::Max(most, f[k].square);
+    }
+    Quotient z[n];
+    for (int k = 0; k < n; ++k) {
+      const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
+      const Pair top = sum_ordered(f[k].w, vi);
+      z[k] = quotient<Accurate>(top.hi, hn::Add(top.lo, f[k].w_lo), xi);
+      hn::Store(f[k].inverse_w, d, tile.inverse_w + at(k));
+      hn::Store(hn::Mul(vi, f[k].inverse_w), d, tile.t + at(k));
+    }
+    Root root[n];
+    for (int k = 0; k < n; ++k) root[k] = half_log<Second, Accurate>(f[k].square);
+    for (int k = 0; k < n; ++k) {
+      const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
+      // w (- x) - v slope, for the second kind its negative
+      const Pair s = slope<Accurate>(z[k], xi);
+      const Pair product = product_exact(vi, s.hi);
+      const V product_lo = hn::MulAdd(vi, s.lo, product.lo);
+      V first = f[k].w, first_lo = f[k].w_lo;
+      if (Scaled) {
+        first = hn::Sub(f[k].w, xi);
+        first_lo = hn::Add(f[k].w_lo, hn::Sub(hn::Sub(f[k].w, first), xi));
+      }
+      const V rest = Second ? hn::Sub(product_lo, first_lo) : hn::Sub(first_lo, product_lo);
+      const V a = Second ? product.hi : first, b = Second ? first : product.hi;
+      Pair hi;
+      V lo;
+      const Pair lead = difference_exact(a, b);
+      lo = hn::Sub(hn::Add(lead.lo, rest), root[k].lo);
+      if (Accurate || Scaled) {
+        hi = difference_exact(lead.hi, root[k].hi);
+        lo = hn::Add(lo, hi.lo);
+      } else {
+        // Where this rounds, the result is larger than `lead`: at most u/2.
+        hi.hi = hn::Sub(lead.hi, root[k].hi);
+      }
+      if (Accurate) {
+        // log(w) of the part that square lacks
+        const V quarter = hn::Mul(f[k].square_lo, hn::Set(d, 0.25));
+        lo = hn::NegMulAdd(quarter, hn::Mul(f[k].inverse_w, f[k].inverse_w), lo);
+        hi = difference_exact(hi.hi, root[k].middle);
+        lo = hn::Add(lo, hi.lo);
+      }
+      hn::Store(hi.hi, d, tile.hi + at(k));
+      hn::Store(lo, d, tile.lo + at(k));
+    }
   }
-  tile.highest = hn::GetLane(hn::MaxOfLanes(d, high));
-  tile.lowest = hn::GetLane(hn::MinOfLanes(d, low));
-  return hn::AllTrue(d, hn::And(hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square)),
-                                        hn::Ge(least, hn::Set(d, bessel_series_square))),
-                                hn::Ge(smaller, hn::Set(d, bessel_simd_least_x))));
+  tile.least_square = hn::GetLane(hn::MinOfLanes(d, least));
+  tile.most_square = hn::GetLane(hn::MaxOfLanes(d, most));
+  return hn::AllTrue(d, hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square)),
+                                hn::Ge(smaller, hn::Set(d, bessel_simd_least_x)))) &&
+         tile.least_square >= bessel_series_square;
 }
 
 template <class M>
@@ -293,7 +347,7 @@ HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
   return others;
 }
 
-/// Leaves the points that `others` has a bit for out of the range of 1/w, which decides on terms.
+/// Leaves the points that `others` has a bit for out of the range of w, which decides on terms.
 HWY_INLINE void tile_range(Tile& tile, std::uint64_t others) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
@@ -302,8 +356,43 @@ HWY_INLINE void tile_range(Tile& tile, std::uint64_t others) {
   V low = hn::Set(d, most);
   for (std::ptrdiff_t i = 0; i < tile_size; i += lanes)
     low = hn::Min(low, hn::Load(d, tile.inverse_w + i));
-  tile.highest = most;
-  tile.lowest = hn::GetLane(hn::MinOfLanes(d, low));
+  const double lowest = hn::GetLane(hn::MinOfLanes(d, low));
+  tile.least_square = bessel_series_square;
+  tile.most_square = 1 / (lowest * lowest);
+}
+
+/// Four vectors at a time: the chains of additions are long.
+struct Four {
+  V v[4];
+};
+
+/// s = s z + s_K(T), where 1/w asks for it if not all do.
+template <int K>
+HWY_INLINE void add_term(const BesselSeries& series, int least, const Four& t2, const Four& w,
+                         const Four& z, Four& s) {
+  const D d;
+  const double* const c = series.coefficients + K * (K + 1) / 2 - 1;
+  Four p;
+  for (V& each : p.v) each = hn::Set(d, c[K]);
+  for (int j = K - 1; j >= 0; --j) {
+    const V next = hn::Set(d, c[j]);
+    for (int i = 0; i < 4; ++i) p.v[i] = hn::MulAdd(p.v[i], t2.v[i], next);
+  }
+  if (K > least) {
+    const V limit = hn::Set(d, series.most_inverse_w[K - 1]);
+    for (int i = 0; i < 4; ++i) p.v[i] = hn::IfThenElseZero(hn::Gt(w.v[i], limit), p.v[i]);
+  }
+  for (int i = 0; i < 4; ++i) s.v[i] = hn::MulAdd(s.v[i], z.v[i], p.v[i]);
+}
+
+/// Terms `most` to 1, each with a code of its own: loops of ever shorter length are mispredicted.
+template <int K>
+HWY_INLINE void add_terms(const BesselSeries& series, int most, int least, const Four& t2,
+                          const Four& w, const Four& z, Four& s) {
+  if constexpr (K > 0) {
+    if (K <= most) add_term<K>(series, least, t2, w, z, s);
+    add_terms<K - 1>(series, most, least, t2, w, z, s);
+  }
 }
 
 /// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
@@ -311,50 +400,28 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
                             double* out) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  // to the safe side of rounding: which terms a point gets is its own 1/w's affair
+  const double highest = (1 + 0x1p-50) / std::sqrt(tile.least_square);
+  const double lowest = (1 - 0x1p-50) / std::sqrt(tile.most_square);
   int most = series.terms, least = 1;
-  while (most > 1 && tile.highest <= series.most_inverse_w[most - 1]) --most;
-  while (least < most && tile.lowest > series.most_inverse_w[least]) ++least;
+  while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
+  while (least < most && lowest > series.most_inverse_w[least]) ++least;
   const V sign = hn::Set(d, second ? -0.0 : 0.0);
-  // four vectors at a time: the chains of additions are long
-  for (std::ptrdiff_t i = 0; i < tile_size; i += 4 * lanes) {
-    const auto at = [&](const double* p, int j) { return hn::Load(d, p + i + j * lanes); };
-    V t0 = at(tile.t, 0), t1 = at(tile.t, 1), t2 = at(tile.t, 2), t3 = at(tile.t, 3);
-    t0 = hn::Mul(t0, t0), t1 = hn::Mul(t1, t1), t2 = hn::Mul(t2, t2), t3 = hn::Mul(t3, t3);
-    const V w0 = at(tile.inverse_w, 0), w1 = at(tile.inverse_w, 1), w2 = at(tile.inverse_w, 2),
-            w3 = at(tile.inverse_w, 3);
-    const V z0 = hn::Xor(w0, sign), z1 = hn::Xor(w1, sign), z2 = hn::Xor(w2, sign),
-            z3 = hn::Xor(w3, sign);
-    V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
-    const double* c = series.coefficients + most * (most + 3) / 2;  // read backwards
-    for (int k = most; k >= 1; --k) {
-      V p0 = hn::Set(d, *--c), p1 = p0, p2 = p0, p3 = p0;
-      for (int m = 0; m < k; ++m) {
-        const V next = hn::Set(d, *--c);
-        p0 = hn::MulAdd(p0, t0, next);
-        p1 = hn::MulAdd(p1, t1, next);
-        p2 = hn::MulAdd(p2, t2, next);
-        p3 = hn::MulAdd(p3, t3, next);
-      }
-      if (k > least) {
-        const V limit = hn::Set(d, series.most_inverse_w[k - 1]);
-        p0 = hn::IfThenElseZero(hn::Gt(w0, limit), p0);
-        p1 = hn::IfThenElseZero(hn::Gt(w1, limit), p1);
-        p2 = hn::IfThenElseZero(hn::Gt(w2, limit), p2);
-        p3 = hn::IfThenElseZero(hn::Gt(w3, limit), p3);
-      }
-      s0 = hn::MulAdd(s0, z0, p0);
-      s1 = hn::MulAdd(s1, z1, p1);
-      s2 = hn::MulAdd(s2, z2, p2);
-      s3 = hn::MulAdd(s3, z3, p3);
+  for (std::ptrdiff_t begin = 0; begin < tile_size; begin += 4 * lanes) {
+    Four t2, w, z, s;
+    for (int i = 0; i < 4; ++i) {
+      const V t = hn::Load(d, tile.t + begin + i * lanes);
+      t2.v[i] = hn::Mul(t, t);
+      w.v[i] = hn::Load(d, tile.inverse_w + begin + i * lanes);
+      z.v[i] = hn::Xor(w.v[i], sign);
+      s.v[i] = hn::Zero(d);
     }
-    const auto finish = [&](int j, V s, V z) {
-      const V low = hn::MulAdd(s, z, at(tile.lo, j));
-      hn::StoreU(hn::Add(at(tile.hi, j), low), d, out + i + j * lanes);
-    };
-    finish(0, s0, z0);
-    finish(1, s1, z1);
-    finish(2, s2, z2);
-    finish(3, s3, z3);
+    add_terms<BesselSeries::most_terms>(series, most, least, t2, w, z, s);
+    for (int i = 0; i < 4; ++i) {
+      const std::ptrdiff_t at = begin + i * lanes;
+      const V low = hn::MulAdd(s.v[i], z.v[i], hn::Load(d, tile.lo + at));
+      hn::StoreU(hn::Add(hn::Load(d, tile.hi + at), low), d, out + at);
+    }
   }
 }
 
@@ -380,14 +447,20 @@ HWY_INLINE void set_aside(const double* v, const double* x, const Tile& tile, st
                           std::uint64_t others, BesselNarrow& narrow) {
   const std::ptrdiff_t to = narrow.points.size;
   if (others == ~std::uint64_t{0}) {
-    constexpr std::size_t bytes = tile_size * sizeof(double);
-    std::memcpy(narrow.points.v + to, v, bytes);
-    std::memcpy(narrow.points.x + to, x, bytes);
-    std::memcpy(narrow.hi + to, tile.hi, bytes);
-    std::memcpy(narrow.lo + to, tile.lo, bytes);
-    std::memcpy(narrow.inverse_w + to, tile.inverse_w, bytes);
-    for (int i = 0; i < tile_size; ++i)
-      narrow.points.place[to + i] = static_cast<std::uint32_t>(begin + i);
+    const D d;
+    const hn::Rebind<std::uint32_t, D> di;
+    const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+    static constexpr std::uint32_t numbers[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const auto steps = hn::LoadU(di, numbers);
+    for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
+      hn::StoreU(hn::LoadU(d, v + i), d, narrow.points.v + to + i);
+      hn::StoreU(hn::LoadU(d, x + i), d, narrow.points.x + to + i);
+      hn::StoreU(hn::Load(d, tile.hi + i), d, narrow.hi + to + i);
+      hn::StoreU(hn::Load(d, tile.lo + i), d, narrow.lo + to + i);
+      hn::StoreU(hn::Load(d, tile.inverse_w + i), d, narrow.inverse_w + to + i);
+      const auto first = hn::Set(di, static_cast<std::uint32_t>(begin + i));
+      hn::StoreU(hn::Add(first, steps), di, narrow.points.place + to + i);
+    }
     narrow.points.size += tile_size;
     return;
   }
@@ -467,9 +540,7 @@ void bins(const BesselNarrow& narrow, bool second) {
     hn::StoreU(t, d, narrow.t + i);
     // rows fall by 2^(1/3) in 1/w from 4; what rounding puts into the next cell is at its edge
     const V e = exponent_of(inverse_w);
-    const V m = hn::BitCast(
-        d, hn::Or(hn::And(hn::BitCast(DU(), inverse_w), hn::Set(DU(), 0x000fffffffffffffULL)),
-                  hn::Set(DU(), 0x3ff0000000000000ULL)));
+    const V m = mantissa_of(inverse_w);
     V row = hn::NegMulAdd(e, hn::Set(d, 3.0), hn::Set(d, 5.0));
     row = hn::Sub(row, hn::Add(step(hn::Ge(m, hn::Set(d, 0x1.428a2f98d728bp+0))),
                                step(hn::Ge(m, hn::Set(d, 0x1.965fea53d6e3dp+0)))));
@@ -496,95 +567,140 @@ void bins(const BesselNarrow& narrow, bool second) {
   }
 }
 
-/// N vectors of a cell: the points `order` has numbers of.
-template <int N>
-HWY_INLINE void cell_vectors(const std::int32_t* order, const BesselNarrow& narrow,
+/// a + b.
+HWY_INLINE Pair sum_exact(V a, V b) { return difference_exact(a, hn::Neg(b)); }
+
+/// N vectors of a cell; if Accurate, what rounding loses in the last additions is kept.
+template <int N, bool Accurate>
+HWY_INLINE void cell_vectors(std::ptrdiff_t begin, const BesselNarrow& narrow,
                              const BesselCell& cell) {
   const D d;
-  const hn::RebindToSigned<D> di;
-  const hn::Rebind<std::int32_t, D> di32;
-  const V a_scale = hn::Set(d, cell.a_scale[0]), a_shift = hn::Set(d, cell.a_shift[0]);
-  const V b_scale = hn::Set(d, cell.b_scale[0]), b_shift = hn::Set(d, cell.b_shift[0]);
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  const auto scaled = [&](V y, const double* scale, const double* shift) {
+    const V r = hn::MulAdd(y, hn::Set(d, scale[0]), hn::Set(d, shift[0]));
+    return Accurate ? hn::Add(r, hn::MulAdd(y, hn::Set(d, scale[1]), hn::Set(d, shift[1]))) : r;
+  };
   V a[N], b[N], s[N], p[N];
   for (int k = 0; k < N; ++k) {
-    const auto at = hn::PromoteTo(di, hn::LoadU(di32, order + k * hn::Lanes(d)));
-    a[k] = hn::MulAdd(hn::GatherIndex(d, narrow.t, at), a_scale, a_shift);
-    b[k] = hn::MulAdd(hn::GatherIndex(d, narrow.inverse_w, at), b_scale, b_shift);
+    const std::ptrdiff_t at = begin + k * lanes;
+    a[k] = scaled(hn::LoadU(d, narrow.ordered_t + at), cell.a_scale, cell.a_shift);
+    b[k] = scaled(hn::LoadU(d, narrow.ordered_inverse_w + at), cell.b_scale, cell.b_shift);
+    s[k] = hn::Zero(d);
   }
   const double* c = cell.coefficients;
-  for (int k = 0; k < N; ++k) s[k] = hn::Set(d, *c);
-  ++c;
-  for (int length = 2; length <= cell.degree + 1; ++length) {
-    V next = hn::Set(d, *c++);
-    for (int k = 0; k < N; ++k) p[k] = next;
-    for (int j = 1; j < length; ++j) {
-      next = hn::Set(d, *c++);
+  const auto row = [&](int length) {
+    ++c;
+    for (int k = 0; k < N; ++k) p[k] = hn::Zero(d);
+    for (int j = 0; j < length; ++j) {
+      const V next = hn::Set(d, *c++);
       for (int k = 0; k < N; ++k) p[k] = hn::MulAdd(p[k], b[k], next);
     }
+  };
+  const int last = cell.rows - 1;
+  for (int i = 0; i < last; ++i) {
+    row(cell.length[i]);
     for (int k = 0; k < N; ++k) s[k] = hn::MulAdd(s[k], a[k], p[k]);
   }
+  row(cell.length[last] - (Accurate ? 1 : 0));
   for (int k = 0; k < N; ++k) {
-    const auto at = hn::PromoteTo(di, hn::LoadU(di32, order + k * hn::Lanes(d)));
-    hn::ScatterIndex(s[k], d, narrow.sum, at);
+    const std::ptrdiff_t at = begin + k * lanes;
+    const V inverse_w = hn::LoadU(d, narrow.ordered_inverse_w + at);
+    if (!Accurate) {
+      const V sum = hn::MulAdd(s[k], a[k], p[k]);
+      hn::StoreU(hn::Mul(sum, inverse_w), d, narrow.ordered_sum + at);
+      continue;
+    }
+    // s a + p b + the last coefficient
+    const Pair sa = product_exact(s[k], a[k]), pb = product_exact(p[k], b[k]);
+    const Pair first = sum_exact(hn::Set(d, *c), pb.hi);
+    const Pair all = sum_exact(first.hi, sa.hi);
+    const V low = hn::Add(hn::Add(first.lo, all.lo), hn::Add(sa.lo, pb.lo));
+    const Pair sum = product_exact(all.hi, inverse_w);
+    hn::StoreU(sum.hi, d, narrow.ordered_sum + at);
+    hn::StoreU(hn::MulAdd(low, inverse_w, sum.lo), d, narrow.ordered_sum_lo + at);
   }
 }
 
-void add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
-              const BesselCell& cell) {
+template <bool Accurate>
+void add_cell_as(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
+                 const BesselCell& cell) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   std::ptrdiff_t i = begin;
-  for (; i + 3 * lanes < end; i += 4 * lanes) cell_vectors<4>(narrow.order + i, narrow, cell);
+  for (; i + 3 * lanes < end; i += 4 * lanes) cell_vectors<4, Accurate>(i, narrow, cell);
   if (i + 2 * lanes < end)
-    cell_vectors<3>(narrow.order + i, narrow, cell);
+    cell_vectors<3, Accurate>(i, narrow, cell);
   else if (i + lanes < end)
-    cell_vectors<2>(narrow.order + i, narrow, cell);
+    cell_vectors<2, Accurate>(i, narrow, cell);
   else if (i < end)
-    cell_vectors<1>(narrow.order + i, narrow, cell);
+    cell_vectors<1, Accurate>(i, narrow, cell);
+}
+void add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
+              const BesselCell& cell, bool accurate) {
+  (accurate ? add_cell_as<true> : add_cell_as<false>)(begin, end, narrow, cell);
 }
 
-/// a^2/(v^2 + x^2) - t^2 for t = a/w rounded: what the cells did not see.
-HWY_INLINE V square_missed(V a, V v, V x, V inverse_w, V t) {
+/// What the cells did not see: a^2/(v^2 + x^2) - t^2 for t = a/w rounded, and 1/(v^2 + x^2) over
+/// the square of 1/w rounded, less 1.
+struct Missed {
+  V t_square, inverse_square;
+};
+HWY_INLINE Missed missed(V a, V v, V x, V inverse_w, V t) {
+  const D d;
   const Pair aa = product_exact(a, a), vv = product_exact(v, v), xx = product_exact(x, x);
-  const Pair tt = product_exact(t, t);
   const V square = hn::Add(vv.hi, xx.hi);
   const V larger = hn::Max(vv.hi, xx.hi), smaller = hn::Min(vv.hi, xx.hi);
   const V square_lo = hn::Add(hn::Sub(smaller, hn::Sub(square, larger)), hn::Add(vv.lo, xx.lo));
-  const Pair p = product_exact(tt.hi, square);
-  const V low = hn::MulAdd(tt.hi, square_lo, hn::MulAdd(tt.lo, square, p.lo));
-  const V missed = hn::Add(hn::Sub(aa.hi, p.hi), hn::Sub(aa.lo, low));
-  return hn::Mul(hn::Mul(missed, inverse_w), inverse_w);
+  // c - y^2 (v^2 + x^2)
+  const auto rest = [&](V c, V c_lo, V y) {
+    const Pair yy = product_exact(y, y);
+    const Pair p = product_exact(yy.hi, square);
+    const V low = hn::MulAdd(yy.hi, square_lo, hn::MulAdd(yy.lo, square, p.lo));
+    return hn::Add(hn::Sub(c, p.hi), hn::Sub(c_lo, low));
+  };
+  return {hn::Mul(hn::Mul(rest(aa.hi, aa.lo, t), inverse_w), inverse_w),
+          rest(hn::Set(d, 1.0), hn::Zero(d), inverse_w)};
 }
 
-/// sum = hi + lo + sum; in the accurate mode the points that are too uncertain are put into `weak`,
-/// returned is how many.
 std::ptrdiff_t finish(const BesselNarrow& narrow, bool second, bool accurate, const double* bounds,
-                      std::int32_t* weak) {
+                      double* values, std::int32_t* weak) {
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   const BesselPoints& points = narrow.points;
   std::ptrdiff_t found = 0;
+  const auto store = [&](V value, std::ptrdiff_t i) {
+    if (i + lanes <= points.size) {
+      hn::StoreU(value, d, values + i);
+      return;
+    }
+    double last[64 / sizeof(double)];
+    hn::StoreU(value, d, last);
+    std::copy(last, last + (points.size - i), values + i);
+  };
   for (std::ptrdiff_t i = 0; i < points.size; i += lanes) {
     const V hi = hn::LoadU(d, narrow.hi + i), lo = hn::LoadU(d, narrow.lo + i);
     const V sum = hn::LoadU(d, narrow.sum + i);
     if (!accurate) {
-      hn::StoreU(hn::Add(hi, hn::Add(lo, sum)), d, narrow.sum + i);
+      store(hn::Add(hi, hn::Add(lo, sum)), i);
       continue;
     }
-    // the rounding of t, by the first term of either series: -5/24 t^2/w and 5/24 (1 - u^2)/w
+    // the rounding of t, by the first term of either series: -5/24 t^2/w and 5/24 (1 - u^2)/w;
+    // that of 1/w as if the sum were proportional to it
     const V v = hn::LoadU(d, points.v + i), x = hn::LoadU(d, points.x + i);
     const V inverse_w = hn::LoadU(d, narrow.inverse_w + i);
-    const V missed = square_missed(second ? x : v, v, x, inverse_w, hn::LoadU(d, narrow.t + i));
-    const V more = hn::Mul(hn::Mul(missed, inverse_w), hn::Set(d, -5.0 / 24));
-    const V value = hn::Add(hi, hn::Add(lo, hn::Add(sum, more)));
-    hn::StoreU(value, d, narrow.sum + i);
-    // left out, rounding of the sum and of 1/w, of what is missed in t, of the slope
+    const Missed m = missed(second ? x : v, v, x, inverse_w, hn::LoadU(d, narrow.t + i));
+    V more = hn::Mul(hn::Mul(m.t_square, inverse_w), hn::Set(d, -5.0 / 24));
+    more = hn::MulAdd(hn::Mul(m.inverse_square, sum), hn::Set(d, 0.5), more);
+    more = hn::Add(more, hn::LoadU(d, narrow.sum_lo + i));
+    const Pair leading = sum_exact(hi, sum);
+    const V value = hn::Add(leading.hi, hn::Add(leading.lo, hn::Add(lo, more)));
+    store(value, i);
+    // left out and rounding of the polynomial, of what is missed in t and 1/w, of the slope
     const auto bin = hn::PromoteTo(di, hn::LoadU(di32, narrow.bin + i));
-    V error = hn::MulAdd(hn::Abs(sum), hn::Set(d, 0x1.8p-52), hn::GatherIndex(d, bounds, bin));
     const V share = hn::MulAdd(inverse_w, hn::Set(d, 0x1p-55), hn::Set(d, 0x1p-58));
-    error = hn::MulAdd(inverse_w, share, error);
+    V error = hn::MulAdd(inverse_w, share, hn::GatherIndex(d, bounds, bin));
     error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
@@ -607,7 +723,7 @@ HWY_INLINE Pair pair_step(const Pair& p, const Pair& b, V c) {
 /// The points that `weak` has the numbers of, all of one cell, once more with pairs for t, 1/w and
 /// the polynomial; a bit for each that is still too uncertain.
 std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow, bool second,
-                         const BesselCell& cell) {
+                         const BesselCell& cell, double* values) {
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<std::int32_t, D> di32;
@@ -632,27 +748,31 @@ std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& na
     };
     const Pair a = scaled(t, cell.a_scale, cell.a_shift);
     const Pair b = scaled(inverse_w, cell.b_scale, cell.b_shift);
+    const V zero = hn::Zero(d);
+    Pair s = {zero, zero};
     const double* c = cell.coefficients;
-    Pair s = {hn::Set(d, *c++), hn::Zero(d)};
-    for (int length = 2; length <= cell.degree + 1; ++length) {
-      Pair p = {hn::Set(d, *c++), hn::Zero(d)};
-      for (int j = 1; j < length; ++j) p = pair_step(p, b, hn::Set(d, *c++));
-      const V low = p.lo;
+    for (int row = 0; row < cell.rows; ++row) {
+      ++c;
+      Pair p = {hn::Set(d, *c++), zero};
+      for (int j = 1; j < cell.length[row]; ++j) p = pair_step(p, b, hn::Set(d, *c++));
       s = pair_step(s, a, p.hi);
-      s.lo = hn::Add(s.lo, low);
+      s.lo = hn::Add(s.lo, p.lo);
     }
+    const V rest = hn::MulAdd(hn::Set(d, cell.rest[1]), b.hi, hn::Set(d, cell.rest[0]));
+    s.lo = hn::Add(s.lo, hn::MulAdd(hn::Set(d, cell.rest[2]), a.hi, rest));
+    s = pair_step(s, inverse_w, zero);
     const Pair sum = difference_exact(hn::GatherIndex(d, narrow.hi, at), hn::Neg(s.hi));
     const V low = hn::Add(hn::Add(hn::GatherIndex(d, narrow.lo, at), s.lo), sum.lo);
     const V value = hn::Add(sum.hi, low);
     // left out, rounding of the coefficients, of the slope
-    V error = hn::MulAdd(hn::Abs(s.hi), hn::Set(d, 0x1p-53), hn::Set(d, cell.bound + 0x1p-62));
-    error = hn::MulAdd(f.inverse_w, hn::Set(d, 0x1p-58), error);
+    V error = hn::Set(d, cell.bound + cell.rounding + 0x1p-62);
+    error = hn::MulAdd(f.inverse_w, hn::Set(d, 0x1p-60), error);
     error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
     uncertain |= mask_bits(hn::Not(good)) << i;
-    double values[64 / sizeof(double)];
-    hn::StoreU(value, d, values);
-    for (int k = 0; k < std::min(lanes, n - i); ++k) narrow.sum[weak[i + k]] = values[k];
+    double exact[64 / sizeof(double)];
+    hn::StoreU(value, d, exact);
+    for (int k = 0; k < std::min(lanes, n - i); ++k) values[weak[i + k]] = exact[k];
   }
   return uncertain;
 }
@@ -699,18 +819,18 @@ void bessel_bins(const BesselNarrow& narrow, bool second) {
 }
 
 void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
-                     const BesselCell& cell) {
-  HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, narrow, cell);
+                     const BesselCell& cell, bool accurate) {
+  HWY_DYNAMIC_DISPATCH(add_cell)(begin, end, narrow, cell, accurate);
 }
 
 std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
-                             std::int32_t* weak) {
-  return HWY_DYNAMIC_DISPATCH(finish)(narrow, task.second, task.accurate, bounds, weak);
+                             double* values, std::int32_t* weak) {
+  return HWY_DYNAMIC_DISPATCH(finish)(narrow, task.second, task.accurate, bounds, values, weak);
 }
 
 std::uint64_t bessel_exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow,
-                                bool second, const BesselCell& cell) {
-  return HWY_DYNAMIC_DISPATCH(exact_cell)(weak, n, narrow, second, cell);
+                                bool second, const BesselCell& cell, double* values) {
+  return HWY_DYNAMIC_DISPATCH(exact_cell)(weak, n, narrow, second, cell, values);
 }
 
 }  // namespace halfulp::detail

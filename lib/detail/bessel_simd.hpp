@@ -51,17 +51,26 @@ struct BesselNarrow {
   double* lo;
   double* inverse_w;
   double* t;    // v/w (first kind) or x/w (second)
-  double* sum;  // the rest, then the value
+  double* sum;  // the rest
+  double* sum_lo;
   std::int32_t* bin;
-  std::int32_t* order;  // the points by bins
+  std::int32_t* order;  // the points by bins, and in this order
+  double* ordered_t;
+  double* ordered_inverse_w;
+  double* ordered_sum;
+  double* ordered_sum_lo;
 };
 
-/// The polynomial of a cell in a_scale t + a_shift and b_scale/w + b_shift, each as hi, lo.
+/// w times the sum is a polynomial in a = a_scale t + a_shift and b = b_scale/w + b_shift, each of
+/// the four as hi, lo: as bessel_cells_i and the others have it.
 struct BesselCell {
-  int degree;
-  double bound;  // of the error
+  int rows;  // powers of a; 0: there is no polynomial
+  std::uint8_t length[bessel_cell_most_degree + 1];
+  double bound;        // of what is left out
+  double rounding;     // of the coefficients, but for those of 1, b and a if there is a `rest`
+  const double* rest;  // what is left of those three; of accurate cells only
   double a_scale[2], a_shift[2], b_scale[2], b_shift[2];
-  const double* coefficients;
+  const double* coefficients;  // from the first row's length on
 };
 
 /// out[i] by the series where v[i] and x[i] allow it; the others are added to `narrow` with their
@@ -73,19 +82,20 @@ void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out
 /// Fills `t` and `bin`.
 void bessel_bins(const BesselNarrow& narrow, bool second);
 
-/// Fills `sum` for the points in `order` from begin to end; the last vector may reach into the next
-/// bin, so bins are taken in their order.
+/// Fills `ordered_sum`, if accurate also `ordered_sum_lo`, from begin to end; the last vector may
+/// reach into the next bin, so bins are taken in their order.
 void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarrow& narrow,
-                     const BesselCell& cell);
+                     const BesselCell& cell, bool accurate);
 
-/// Adds the leading terms to `sum`; in the accurate mode, with a bound for each bin, the points
+/// values[i] = leading terms + sum; in the accurate mode, with a bound for each bin, the points
 /// that are too uncertain are put into `weak`, returned is how many.
 std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
-                             std::int32_t* weak);
+                             double* values, std::int32_t* weak);
 
-/// `sum` for the n <= 64 points that `weak` has the numbers of, all of one cell, by pairs of
-/// numbers; a bit for each that is still too uncertain. May read one vector of `weak` behind them.
+/// values[i] again for the n <= 64 points i that `weak` has the numbers of, all of one cell, by
+/// pairs of numbers; a bit for each that is still too uncertain. May read one vector of `weak`
+/// behind them.
 std::uint64_t bessel_exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow,
-                                bool second, const BesselCell& cell);
+                                bool second, const BesselCell& cell, double* values);
 
 }  // namespace halfulp::detail
