@@ -167,9 +167,9 @@ auto sort_by_bins(const detail::BesselNarrow& narrow) {
   return start;
 }
 
-/// The points with w < 40.3, by cells, and those that are no numbers.
+/// The points with w < 40.3, by cells, and those that are no numbers, by the scalar functions.
 void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::BesselTask task,
-                double* out, detail::BesselPoints& weak) {
+                double* out, detail::BesselPoints& weak, BesselMode scalar) {
   static const Cells all[2][2] = {{make_cells(false, false), make_cells(false, true)},
                                   {make_cells(true, false), make_cells(true, true)}};
   const Cells& cells = all[task.second ? 1 : 0][task.accurate ? 1 : 0];
@@ -208,18 +208,17 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   }
   if (!together)
     for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = values[i];
-  const BesselMode mode = task.accurate ? BesselMode::accurate : BesselMode::fast;
   for (int b = 0; b <= detail::bessel_cell_bins; ++b) {
     if (b < detail::bessel_cell_bins && cells.cell[b].rows > 0) continue;
     for (std::ptrdiff_t k = start[b]; k < start[b + 1]; ++k) {
       const std::int32_t i = narrow.order[k];
-      out[points.place[i]] = bessel(f, points.v[i], points.x[i], mode);
+      out[points.place[i]] = bessel(f, points.v[i], points.x[i], scalar);
     }
   }
 }
 
 void log_block(BesselFunction f, std::ptrdiff_t n, const double* v, const double* x, double* out,
-               BesselMode mode) {
+               BesselMode mode, BesselMode scalar) {
   Workspace& work = workspace();
   const detail::BesselTask task{
       f == BesselFunction::log_k || f == BesselFunction::log_k_scaled,
@@ -240,9 +239,9 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const double* v, const double
                               work.numbers(16)};
   detail::BesselPoints weak{work.numbers(7), work.numbers(8), work.places(1), 0};
   detail::bessel_wide(n, v, x, out, task, narrow, weak);
-  if (narrow.points.size > 0) log_narrow(f, narrow, task, out, weak);
+  if (narrow.points.size > 0) log_narrow(f, narrow, task, out, weak, scalar);
   for (std::ptrdiff_t i = 0; i < weak.size; ++i)
-    out[weak.place[i]] = bessel(f, weak.v[i], weak.x[i], mode);
+    out[weak.place[i]] = bessel(f, weak.v[i], weak.x[i], scalar);
 }
 
 /// The same with a number in place of an array where its step is 0, or in single precision.
@@ -260,11 +259,16 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_ste
   const double* const vs = numbers(v, v_step, work.numbers(9));
   const double* const xs = numbers(x, x_step, work.numbers(10));
   if constexpr (std::is_same_v<T, double>) {
-    log_block(f, n, vs, xs, out, mode);
+    log_block(f, n, vs, xs, out, mode, mode);
   } else {
     double* const values = work.numbers(11);
-    log_block(f, n, vs, xs, values, mode);
-    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<T>(values[i]);
+    // The fast vectors have digits to spare, but where the logarithm is small beside what it is the
+    // difference of.
+    log_block(f, n, vs, xs, values, BesselMode::fast, BesselMode::accurate);
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      const bool good = std::fabs(values[i]) >= 0x1p-20 + 0x1p-30 * vs[i];
+      out[i] = static_cast<T>(good ? values[i] : bessel(f, vs[i], xs[i], BesselMode::accurate));
+    }
   }
 }
 
@@ -278,10 +282,8 @@ void batch(BesselFunction f, std::span<const T> v, std::span<const T> x, std::sp
   parallel_blocks(n, block_size, options.threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     const auto at = static_cast<std::size_t>(begin);
     if (is_logarithm(f)) {
-      // float is rounded once more, and exactly where the logarithm vanishes: accurate is needed
-      const BesselMode mode = std::is_same_v<T, float> ? BesselMode::accurate : options.mode;
       log_block(f, end - begin, v.data() + at * v_step, v_step, x.data() + at * x_step, x_step,
-                out.data() + at, mode);
+                out.data() + at, options.mode);
       return;
     }
     for (auto i = at; i < static_cast<std::size_t>(end); ++i)

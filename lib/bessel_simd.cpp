@@ -252,7 +252,7 @@ HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   V sum = hn::Zero(d), most = sum;
-  V least = hn::Set(d, bessel_simd_most_square), smaller = hn::Set(d, 1.0);
+  V least = hn::Set(d, bessel_simd_most_square(Scaled)), smaller = hn::Set(d, 1.0);
   // Several vectors step by step: of one after the other the processor would not have enough in
   // flight.
   constexpr int n = 2;
@@ -314,7 +314,7 @@ HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
   }
   tile.least_square = hn::GetLane(hn::MinOfLanes(d, least));
   tile.most_square = hn::GetLane(hn::MaxOfLanes(d, most));
-  return hn::AllTrue(d, hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square)),
+  return hn::AllTrue(d, hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square(Scaled))),
                                 hn::Ge(smaller, hn::Set(d, bessel_simd_least_x)))) &&
          tile.least_square >= bessel_series_square;
 }
@@ -330,7 +330,7 @@ HWY_INLINE std::uint64_t mask_bits(M mask) {
 }
 
 /// Bit i: point i of the tile is one for cells or scalars.
-HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
+HWY_INLINE std::uint64_t tile_others(const double* v, const double* x, bool scaled) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   std::uint64_t others = 0;
@@ -339,7 +339,7 @@ HWY_INLINE std::uint64_t tile_others(const double* v, const double* x) {
     const V a = hn::Max(vi, xi), b = hn::Min(vi, xi);
     const V square = hn::MulAdd(b, b, hn::Mul(a, a));  // as in frame(), to the bit
     const auto in_range = hn::And(hn::Ge(square, hn::Set(d, bessel_series_square)),
-                                  hn::Le(square, hn::Set(d, bessel_simd_most_square)));
+                                  hn::Le(square, hn::Set(d, bessel_simd_most_square(scaled))));
     const auto numbers =
         hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
     others |= mask_bits(hn::Not(hn::And(in_range, numbers))) << i;
@@ -494,9 +494,9 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
     // where the tile before had others, these too are looked for at once
     const bool mixed = not_wide != 0;
-    if (mixed) not_wide = tile_others(tile_v, tile_x);
+    if (mixed) not_wide = tile_others(tile_v, tile_x, Scaled);
     const bool wide = tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
-    if (!mixed && !wide) not_wide = tile_others(tile_v, tile_x);
+    if (!mixed && !wide) not_wide = tile_others(tile_v, tile_x, Scaled);
     const std::uint64_t others = not_wide & mine;
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;

@@ -43,7 +43,7 @@ class Cells:
                 rows, bound = int(lines[at][0]), float.fromhex(lines[at][1])
                 if bound < U:  # else the cell is not used
                     self.cells.append((name, number, [line[1:] for line in lines[at + 1:at + 1 + rows]]))
-                at += 1 + rows
+                at += 1 + rows + ("fast" not in name)  # the last line of the others: what rounding left
                 number += 1
 
     def corners(self, name, number):

@@ -8,9 +8,10 @@
 /// The vector half of a batch of logarithms.
 namespace halfulp::detail {
 
-/// Where the batch engine may use vectors at all: elsewhere the scalar functions.
+/// Where the batch engine may use vectors at all: elsewhere the scalar functions. Without e^x what
+/// is left of w - x needs the digits of w.
 inline constexpr double bessel_simd_least_x = 0x1p-500;
-inline constexpr double bessel_simd_most_square = 0x1p80;  // v^2 + x^2
+constexpr double bessel_simd_most_square(bool scaled) { return scaled ? 0x1p80 : 0x1p1000; }  // w^2
 /// v^2 + x^2 from which the series is used, at w = 40.3.
 inline constexpr double bessel_series_square = 1624;
 
