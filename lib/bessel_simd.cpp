@@ -242,17 +242,28 @@ struct Tile {
   HWY_ALIGN double lo[tile_size];
   HWY_ALIGN double inverse_w[tile_size];
   HWY_ALIGN double t[tile_size];
-  double least_square, most_square;  // v^2 + x^2
+  double least_square, most_square;  // v^2 + x^2 of the points for the series
 };
 
+template <class M>
+HWY_INLINE std::uint64_t mask_bits(M mask) {
+  const D d;
+  std::uint8_t bytes[8] = {};
+  hn::StoreMaskBits(d, mask, bytes);
+  std::uint64_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits;
+}
+
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp into `hi` and
-/// `lo`. True if all points are for the series; false means nothing: v = 0 is enough.
+/// `lo`. Returns a bit for each point that is not one for the series.
 template <bool Second, bool Scaled, bool Accurate>
-HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
+HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  V sum = hn::Zero(d), most = sum;
-  V least = hn::Set(d, bessel_simd_most_square(Scaled)), smaller = hn::Set(d, 1.0);
+  const V lowest = hn::Set(d, bessel_series_square);
+  V most = lowest, least = hn::Set(d, bessel_simd_most_square(Scaled));
+  std::uint64_t others = 0;
   // Several vectors step by step: of one after the other the processor would not have enough in
   // flight.
   constexpr int n = 2;
@@ -262,10 +273,16 @@ HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
     for (int k = 0; k < n; ++k) {
       const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
       f[k] = frame(vi, xi);
-      smaller = hn::Min(smaller, hn::Min(vi, xi));
-      sum = hn::Add(sum, f[k].square);  // no number if one of them is none
-      least = hn::Min(least, f[k].square);
-      most = hn::Max(most, f[k].square);
+      const auto in_range =
+          hn::And(hn::Ge(f[k].square, lowest),
+                  hn::Le(f[k].square, hn::Set(d, bessel_simd_most_square(Scaled))));
+      const auto numbers =
+          hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
+      const auto good = hn::And(in_range, numbers);
+      others |= mask_bits(hn::Not(good)) << at(k);
+      const V square = hn::IfThenElse(good, f[k].square, lowest);
+      least = hn::Min(least, square);
+      most = hn::Max(most, square);
     }
     Quotient z[n];
     for (int k = 0; k < n; ++k) {
@@ -314,51 +331,7 @@ HWY_NOINLINE bool tile_heads(const double* v, const double* x, Tile& tile) {
   }
   tile.least_square = hn::GetLane(hn::MinOfLanes(d, least));
   tile.most_square = hn::GetLane(hn::MaxOfLanes(d, most));
-  return hn::AllTrue(d, hn::And(hn::Le(sum, hn::Set(d, bessel_simd_most_square(Scaled))),
-                                hn::Ge(smaller, hn::Set(d, bessel_simd_least_x)))) &&
-         tile.least_square >= bessel_series_square;
-}
-
-template <class M>
-HWY_INLINE std::uint64_t mask_bits(M mask) {
-  const D d;
-  std::uint8_t bytes[8] = {};
-  hn::StoreMaskBits(d, mask, bytes);
-  std::uint64_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return bits;
-}
-
-/// Bit i: point i of the tile is one for cells or scalars.
-HWY_INLINE std::uint64_t tile_others(const double* v, const double* x, bool scaled) {
-  const D d;
-  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  std::uint64_t others = 0;
-  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    const V vi = hn::LoadU(d, v + i), xi = hn::LoadU(d, x + i);
-    const V a = hn::Max(vi, xi), b = hn::Min(vi, xi);
-    const V square = hn::MulAdd(b, b, hn::Mul(a, a));  // as in frame(), to the bit
-    const auto in_range = hn::And(hn::Ge(square, hn::Set(d, bessel_series_square)),
-                                  hn::Le(square, hn::Set(d, bessel_simd_most_square(scaled))));
-    const auto numbers =
-        hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
-    others |= mask_bits(hn::Not(hn::And(in_range, numbers))) << i;
-  }
   return others;
-}
-
-/// Leaves the points that `others` has a bit for out of the range of w, which decides on terms.
-HWY_INLINE void tile_range(Tile& tile, std::uint64_t others) {
-  const D d;
-  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  constexpr double most = 1.0 / 40;
-  for (; others != 0; others &= others - 1) tile.inverse_w[std::countr_zero(others)] = most;
-  V low = hn::Set(d, most);
-  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes)
-    low = hn::Min(low, hn::Load(d, tile.inverse_w + i));
-  const double lowest = hn::GetLane(hn::MinOfLanes(d, low));
-  tile.least_square = bessel_series_square;
-  tile.most_square = 1 / (lowest * lowest);
 }
 
 /// Four vectors at a time: the chains of additions are long.
@@ -479,7 +452,6 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
              const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   Tile tile;
   HWY_ALIGN double last[3][tile_size];
-  std::uint64_t not_wide = 0;
   for (std::ptrdiff_t begin = 0; begin < n; begin += tile_size) {
     const double *tile_v = v + begin, *tile_x = x + begin;
     double* tile_out = out + begin;
@@ -492,15 +464,9 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
       tile_v = last[0], tile_x = last[1], tile_out = last[2];
     }
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
-    // where the tile before had others, these too are looked for at once
-    const bool mixed = not_wide != 0;
-    if (mixed) not_wide = tile_others(tile_v, tile_x, Scaled);
-    const bool wide = tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile);
-    if (!mixed && !wide) not_wide = tile_others(tile_v, tile_x, Scaled);
-    const std::uint64_t others = not_wide & mine;
+    const std::uint64_t others = tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile) & mine;
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;
-    if (not_wide != 0) tile_range(tile, not_wide);
     // the accurate mode looks at v again, which out may be
     double* const values = Accurate ? last[2] : tile_out;
     tile_series(tile, Second, series, values);
