@@ -771,11 +771,11 @@ void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out
                  BesselNarrow& narrow, BesselPoints& weak) {
   // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/16, |log|).
   static const BesselSeries series[2][2] = {
-      {make_series({3.5e7, 2.22e4, 5690, 565, 383, 140, 110, 65.4, 54.3, 41.4}),
-       make_series({3.31e8, 9.83e4, 1.75e4, 1280, 813, 247, 192, 102, 85, 59.1, 51.2, 41.1, 36.5})},
-      {make_series({1.43e7, 1.03e5, 7150, 1370, 457, 210, 139, 94.8, 70, 55.2, 45.8, 39}),
+      {make_series({3.5e7, 2.22e4, 5750, 578, 386, 143, 111, 66.8, 54.5, 41.7}),
+       make_series({3.31e8, 9.83e4, 1.75e4, 1280, 815, 250, 193, 102, 85, 59.1, 51.4, 41.4, 36.6})},
+      {make_series({4.1e7, 1.19e5, 7200, 1390, 460, 211, 139, 94.8, 70, 55.2, 45.8, 39}),
        make_series(
-           {3.29e7, 1.37e5, 1.33e4, 2990, 971, 346, 216, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
+           {3.9e8, 5.3e5, 2.22e4, 3440, 1000, 365, 217, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
   HWY_DYNAMIC_DISPATCH(wide)
   (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], narrow, weak);
 }

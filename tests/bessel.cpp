@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <random>
 #include <vector>
 
 #include "../validation/oracle/bessel_arb.hpp"
@@ -383,6 +384,30 @@ double ulps_apart(double y, double reference) {
 }
 
 }  // namespace
+
+TEST_CASE("batches: where the scaled K is near 1, far out", "[bessel]") {
+  // log e^x K = v^2/(2 x) - log(2 x/pi)/2 + ...: v is small beside x there, and the series long
+  constexpr std::size_t n = 20000;
+  std::vector<double> v(n), x(n), accurate(n), fast(n);
+  std::mt19937_64 random(3);
+  std::uniform_real_distribution<double> exponent(std::log(50.0), std::log(1e9)), share(0.9, 1.1);
+  for (std::size_t i = 0; i < n; ++i) {
+    x[i] = std::exp(exponent(random));
+    v[i] = std::sqrt(x[i] * std::log(2 * x[i] / 3.141592653589793)) * share(random);
+  }
+  const auto f = halfulp::BesselFunction::log_k_scaled;
+  halfulp::bessel(f, v, x, accurate);
+  halfulp::bessel(f, v, x, fast, {.mode = BesselMode::fast});
+  double worst = 0, worst_mixed = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double reference = halfulp::bessel(f, v[i], x[i]);
+    worst = std::fmax(worst, ulps_apart(accurate[i], reference));
+    const double size = std::fmax(1, std::fabs(reference));
+    worst_mixed = std::fmax(worst_mixed, std::fabs(fast[i] - reference) / size * 0x1p53);
+  }
+  CHECK(worst <= 1);
+  CHECK(worst_mixed <= limit("bessel_log_fast"));
+}
 
 TEST_CASE("batches: the edges of cells and terms, on every instruction set", "[bessel]") {
   const auto points = edge_points();
