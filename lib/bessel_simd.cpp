@@ -133,8 +133,8 @@ HWY_INLINE Quotient quotient(V top, V top_lo, V x) {
 }
 
 /// Its logarithm, asinh(v/x): e log 2 - log c + 2 atanh(y/2). If Accurate to 2^-67, to 2^-62 of
-/// itself where it is small, and to 2^-73 where log I and log K vanish for large v, at 1.6588 2,
-/// the middle of an interval; else the first two to 2^-61 and 2^-57.
+/// itself where it is small, and to 2^-73 where log I and log K vanish for large v, next to
+/// 1.6595 2, where c makes y small; else the first two to 2^-61 and 2^-57.
 template <bool Accurate>
 HWY_INLINE Pair slope(const Quotient& z, V x) {
   const D d;

@@ -222,12 +222,13 @@ void add_row(bool second, int row, Tables& tables) {
 }
 
 /// For slopes with c = 1 in the first interval, so that the logarithm of 1 + d is d to its last
-/// digits.
+/// digits, and in another c where log I and log K vanish for large v.
 void print_log_table(bool slopes) {
   constexpr int size = 16;
   if (slopes)
     std::printf(
-        "\n/// The same with c = 1 in the first interval: 2^1023 c, -log(c) as a multiple of 2^-40 "
+        "\n/// The same with other c in the first interval and the eleventh: 2^1023 c, -log(c) as "
+        "a multiple of 2^-40 "
         "and "
         "the rest of\n/// it.\n");
   else
@@ -239,7 +240,9 @@ void print_log_table(bool slopes) {
               columns, size);
   std::vector<std::vector<double>> column(columns);
   for (int i = 0; i < size; ++i) {
-    const double c = slopes && i == 0 ? 1 : 32 / (33.0 + 2 * i);
+    double c = 32 / (33.0 + 2 * i);
+    if (slopes && i == 0) c = 1;
+    if (slopes && i == 10) c = 1 / 1.6595250711;  // 2 of it is (v + w)/x where w = v asinh(v/x)
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
     arb_neg(value.v, value.v);
