@@ -256,8 +256,9 @@ HWY_INLINE std::uint64_t mask_bits(M mask) {
 }
 
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp into `hi` and
-/// `lo`. Returns a bit for each point that is not one for the series.
-template <bool Second, bool Scaled, bool Accurate>
+/// `lo`. Returns a bit for each point that is not one for the series; of these, if not Mixed, it
+/// may be less exact.
+template <bool Second, bool Scaled, bool Accurate, bool Mixed>
 HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
@@ -270,6 +271,7 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
   for (std::ptrdiff_t begin = 0; begin < tile_size; begin += n * lanes) {
     const auto at = [&](int k) { return begin + k * lanes; };
     Frame f[n];
+    hn::Mask<D> good[n];
     for (int k = 0; k < n; ++k) {
       const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
       f[k] = frame(vi, xi);
@@ -278,9 +280,9 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
                   hn::Le(f[k].square, hn::Set(d, bessel_simd_most_square(Scaled))));
       const auto numbers =
           hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
-      const auto good = hn::And(in_range, numbers);
-      others |= mask_bits(hn::Not(good)) << at(k);
-      const V square = hn::IfThenElse(good, f[k].square, lowest);
+      good[k] = hn::And(in_range, numbers);
+      others |= mask_bits(hn::Not(good[k])) << at(k);
+      const V square = hn::IfThenElse(good[k], f[k].square, lowest);
       least = hn::Min(least, square);
       most = hn::Max(most, square);
     }
@@ -309,14 +311,16 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
       const V a = Second ? product.hi : first, b = Second ? first : product.hi;
       Pair hi;
       V lo;
-      const Pair lead = difference_exact(a, b);
-      lo = hn::Sub(hn::Add(lead.lo, rest), root[k].lo);
+      lo = hn::Sub(rest, root[k].lo);
       if (Accurate || Scaled) {
+        const Pair lead = difference_exact(a, b);
         hi = difference_exact(lead.hi, root[k].hi);
-        lo = hn::Add(lo, hi.lo);
+        lo = hn::Add(hn::Add(lo, lead.lo), hi.lo);
       } else {
-        // Where this rounds, the result is larger than `lead`: at most u/2.
-        hi.hi = hn::Sub(lead.hi, root[k].hi);
+        // Where these differences round, the result is nearly as large as they are, for the series:
+        // at most u/2 each.
+        hi.hi = hn::Sub(hn::Sub(a, b), root[k].hi);
+        if (Mixed) lo = hn::Add(lo, hn::IfThenZeroElse(good[k], difference_exact(a, b).lo));
       }
       if (Accurate) {
         // log(w) of the part that square lacks
@@ -452,6 +456,7 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
              const BesselSeries& series, BesselNarrow& narrow, BesselPoints& weak) {
   Tile tile;
   HWY_ALIGN double last[3][tile_size];
+  bool mixed = false;
   for (std::ptrdiff_t begin = 0; begin < n; begin += tile_size) {
     const double *tile_v = v + begin, *tile_x = x + begin;
     double* tile_out = out + begin;
@@ -464,7 +469,15 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
       tile_v = last[0], tile_x = last[1], tile_out = last[2];
     }
     const std::uint64_t mine = ~std::uint64_t{0} >> (tile_size - size);
-    const std::uint64_t others = tile_heads<Second, Scaled, Accurate>(tile_v, tile_x, tile) & mine;
+    // Only the fast mode has two ways; most often a tile is like the one before.
+    constexpr bool two_ways = !Accurate && !Scaled;
+    std::uint64_t others =
+        mixed ? tile_heads<Second, Scaled, Accurate, two_ways>(tile_v, tile_x, tile)
+              : tile_heads<Second, Scaled, Accurate, false>(tile_v, tile_x, tile);
+    if (two_ways && !mixed && others != 0)
+      others = tile_heads<Second, Scaled, Accurate, two_ways>(tile_v, tile_x, tile);
+    mixed = others != 0;
+    others &= mine;
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;
     // the accurate mode looks at v again, which out may be
