@@ -310,8 +310,7 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
       const V rest = Second ? hn::Sub(product_lo, first_lo) : hn::Sub(first_lo, product_lo);
       const V a = Second ? product.hi : first, b = Second ? first : product.hi;
       Pair hi;
-      V lo;
-      lo = hn::Sub(rest, root[k].lo);
+      V lo = hn::Sub(rest, root[k].lo);
       if (Accurate || Scaled) {
         const Pair lead = difference_exact(a, b);
         hi = difference_exact(lead.hi, root[k].hi);

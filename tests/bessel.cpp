@@ -6,10 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <span>
 #include <string>
 #include <utility>
-#include <random>
 #include <vector>
 
 #include "../validation/oracle/bessel_arb.hpp"
