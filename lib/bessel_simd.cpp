@@ -743,7 +743,7 @@ std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& na
     const V low = hn::Add(hn::Add(hn::GatherIndex(d, narrow.lo, at), s.lo), sum.lo);
     const V value = hn::Add(sum.hi, low);
     // left out, rounding of the coefficients, of the slope
-    V error = hn::Set(d, cell.bound + cell.rounding + 0x1p-62);
+    V error = hn::Set(d, cell.bound + cell.rounding + 0x1.6p-64);
     error = hn::MulAdd(f.inverse_w, hn::Set(d, 0x1p-60), error);
     error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));

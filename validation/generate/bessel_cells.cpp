@@ -191,7 +191,7 @@ void add_cell(bool second, const arb_t a0, const arb_t a1, const arb_t b0, const
   std::vector<double> size;
   for (const Ball& c : f) size.push_back(most * std::fabs(arf_get_d(arb_midref(c.v), ARF_RND_UP)));
   tables.fast.add(f, shape_of(size, 0x1.6p-56));
-  tables.accurate.add(f, shape_of(size, 0x1p-61));
+  tables.accurate.add(f, shape_of(size, 0x1.6p-63));
 }
 
 /// The lower end of row k in W = 1/w, as the double that the code computes with.
