@@ -185,7 +185,8 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
     for (std::ptrdiff_t i = 0; i < n; ++i)
       narrow.sum_lo[narrow.order[i]] = narrow.ordered_sum_lo[i];
   std::int32_t* const again = workspace().indices(2);
-  // where all points of a block are here, they are in place
+  // where the points stand together, the values go to their places at once; else to an array that
+  // is free again
   const bool together = n > 0 && points.place[n - 1] - points.place[0] == n - 1;
   double* const values = together ? out + points.place[0] : narrow.ordered_sum;
   const std::ptrdiff_t uncertain =

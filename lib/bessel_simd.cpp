@@ -342,33 +342,22 @@ struct Four {
   V v[4];
 };
 
-/// s = s z + s_K(T), where 1/w asks for it if not all do.
-template <int K>
-HWY_INLINE void add_term(const BesselSeries& series, int least, const Four& t2, const Four& w,
-                         const Four& z, Four& s) {
+/// s = s z + s_k(T), where 1/w asks for it if not all do.
+HWY_INLINE void add_term(int k, const BesselSeries& series, int least, const Four& t2,
+                         const Four& w, const Four& z, Four& s) {
   const D d;
-  const double* const c = series.coefficients + K * (K + 1) / 2 - 1;
+  const double* const c = series.coefficients + k * (k + 1) / 2 - 1;
   Four p;
-  for (V& each : p.v) each = hn::Set(d, c[K]);
-  for (int j = K - 1; j >= 0; --j) {
+  for (V& each : p.v) each = hn::Set(d, c[k]);
+  for (int j = k - 1; j >= 0; --j) {
     const V next = hn::Set(d, c[j]);
     for (int i = 0; i < 4; ++i) p.v[i] = hn::MulAdd(p.v[i], t2.v[i], next);
   }
-  if (K > least) {
-    const V limit = hn::Set(d, series.most_inverse_w[K - 1]);
+  if (k > least) {
+    const V limit = hn::Set(d, series.most_inverse_w[k - 1]);
     for (int i = 0; i < 4; ++i) p.v[i] = hn::IfThenElseZero(hn::Gt(w.v[i], limit), p.v[i]);
   }
   for (int i = 0; i < 4; ++i) s.v[i] = hn::MulAdd(s.v[i], z.v[i], p.v[i]);
-}
-
-/// Terms `most` to 1, each with a code of its own: loops of ever shorter length are mispredicted.
-template <int K>
-HWY_INLINE void add_terms(const BesselSeries& series, int most, int least, const Four& t2,
-                          const Four& w, const Four& z, Four& s) {
-  if constexpr (K > 0) {
-    if (K <= most) add_term<K>(series, least, t2, w, z, s);
-    add_terms<K - 1>(series, most, least, t2, w, z, s);
-  }
 }
 
 /// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
@@ -392,7 +381,7 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
       z.v[i] = hn::Xor(w.v[i], sign);
       s.v[i] = hn::Zero(d);
     }
-    add_terms<BesselSeries::most_terms>(series, most, least, t2, w, z, s);
+    for (int k = most; k >= 1; --k) add_term(k, series, least, t2, w, z, s);
     for (int i = 0; i < 4; ++i) {
       const std::ptrdiff_t at = begin + i * lanes;
       const V low = hn::MulAdd(s.v[i], z.v[i], hn::Load(d, tile.lo + at));

@@ -33,8 +33,8 @@ def log_size(v, x):
 class Cells:
     def __init__(self):
         text = CELLS.read_text()
-        self.rows, self.fine_rows, self.halvings = map(int, re.search(
-            r"bessel_cell_rows = (\d+), bessel_cell_fine_rows = (\d+), bessel_cell_halvings = (\d+)", text).groups())
+        self.fine_rows, self.halvings = map(int, re.search(
+            r"bessel_cell_fine_rows = (\d+), bessel_cell_halvings = (\d+)", text).groups())
         self.cells = []  # table, number in it, its coefficients by rows
         for name, body in re.findall(r"double (bessel_\w*cells_[ik])\[\] = \{\n(.*?)\};", text, re.S):
             lines = [[number.strip() for number in line.split(",")[:-1]] for line in body.strip().split("\n")]
