@@ -84,17 +84,19 @@ struct BesselFrame {
   dd w, excess, slope;
 };
 
-HALFULP_HD inline BesselFrame bessel_frame(double v, double x) {
+HALFULP_HD inline BesselFrame bessel_frame_without_slope(double v, double x) {
   BesselFrame f;
   const bool plain = v < 0x1p400 && x < 0x1p400;
   f.w = plain ? sqrt(two_prod(v, v) + two_prod(x, x)) : hypot(dd(v), dd(x));
-  if (v <= x) {
-    f.excess = plain ? two_prod(v, v) / (f.w + x) : v * (dd(v) / (f.w + x));
+  f.excess = v > x ? f.w - x : plain ? two_prod(v, v) / (f.w + x) : v * (dd(v) / (f.w + x));
+  return f;
+}
+HALFULP_HD inline BesselFrame bessel_frame(double v, double x) {
+  BesselFrame f = bessel_frame_without_slope(v, x);
+  if (v <= x)
     f.slope = log1p((v + f.excess) / x);
-  } else {
-    f.excess = f.w - x;
+  else
     f.slope = x > 0x1p-900 ? log((v + f.w) / x) : log(v + f.w) - log(dd(x));
-  }
   return f;
 }
 
@@ -242,6 +244,18 @@ HALFULP_HD T bessel_i_series(T v, dd q, double x) {
   return T(q) * h / (v + T(1.0));
 }
 
+/// log I_v(x) - v log(x/2), w < 36, x >= 0.
+HALFULP_HD inline dd bessel_log_i_rest(double v, double x) {
+  const int n = bessel_nearest(v);
+  const double mu = v - n;
+  const dd sigma = bessel_i_series(dd(v), bessel_quarter_square(x), x);
+  const dd rho = bessel_rgamma1pm1(dd(mu));
+  if (n == 0) return log1p(rho + sigma + rho * sigma);
+  dd product = two_sum(mu, 1);
+  for (int j = 2; j <= n; ++j) product = product * two_sum(mu, j);
+  return log((1.0 + rho) * (1.0 + sigma) / product);
+}
+
 /// log I_v(x) (minus x where scaled), w < 36.
 HALFULP_HD inline BesselLog bessel_log_i_narrow(double v, double x, bool scaled) {
   if (v < 0x1p-300 && x < 0x1p-150) {  // v (log(x/2) + gamma) + (x/2)^2, clear of underflow
@@ -255,18 +269,8 @@ HALFULP_HD inline BesselLog bessel_log_i_narrow(double v, double x, bool scaled)
     return {r, error};
   }
   const int n = bessel_nearest(v);
-  const double mu = v - n;
-  const dd sigma = bessel_i_series(dd(v), bessel_quarter_square(x), x);
-  const dd rho = bessel_rgamma1pm1(dd(mu));
+  const dd rest = bessel_log_i_rest(v, x);
   const dd power = v == 0 ? dd(0) : v * (log(dd(x)) - ln2());
-  dd rest;
-  if (n == 0) {
-    rest = log1p(rho + sigma + rho * sigma);
-  } else {
-    dd product = two_sum(mu, 1);
-    for (int j = 2; j <= n; ++j) product = product * two_sum(mu, j);
-    rest = log((1.0 + rho) * (1.0 + sigma) / product);
-  }
   dd value = power + rest;
   double error = 0x1p-97 * (std::fabs(power.hi) + std::fabs(rest.hi) + (n == 0 ? 0 : 1));
   if (scaled) {
