@@ -358,6 +358,13 @@ void Page::dot(double x, double y, std::string_view fill) {
           std::string(fill) + "\"/>\n";
 }
 
+void Page::dots(std::string_view data, std::string_view colour, double diameter, double opacity) {
+  if (data.empty()) return;
+  out_ += "<path d=\"" + std::string(data) + "\" stroke=\"" + std::string(colour) +
+          "\" stroke-width=\"" + coordinate(diameter) + "\" opacity=\"" + coordinate(opacity) +
+          "\" fill=\"none\" stroke-linecap=\"round\"/>\n";
+}
+
 void Page::circle(double x, double y, double radius, std::string_view fill, std::string_view stroke,
                   double width, double opacity) {
   out_ += "<circle cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y) + "\" r=\"" +

@@ -115,6 +115,8 @@ class Page {
   void rectangle(const Box& box, std::string_view fill, std::string_view stroke = "none",
                  double opacity = 1, double radius = 0);
   void dot(double x, double y, std::string_view fill);
+  /// Many dots as one path: "Mx yh0Mx yh0...", strokes of no length with round ends.
+  void dots(std::string_view data, std::string_view colour, double diameter, double opacity);
   void circle(double x, double y, double radius, std::string_view fill,
               std::string_view stroke = "none", double width = 1, double opacity = 1);
   /// @param  dashes  as SVG has them, "4 3"; empty: a full line
