@@ -1,0 +1,3 @@
+#include "vmf.hpp"
+
+void add_vmf_mixture(CLI::App&, const Common&, Exit&) {}
