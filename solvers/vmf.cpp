@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "halfulp/csv.hpp"
+#include "halfulp/vmf_mixture.hpp"
 #include "halfulp/vmf_picture.hpp"
 
 namespace {
@@ -252,14 +253,20 @@ void run_logpdf(const Options& options, const Common& common) {
   const std::string& model = options.model.empty() ? options.mu : options.model;
   const vmf::DataOptions data = {.normalise = options.normalise, .threads = common.threads};
   std::vector<double> out(static_cast<std::size_t>(points.n));
-  const auto evaluate = [&](const vmf::Distribution& distribution) {
-    if (points.p != std::ssize(distribution.mu))
+  const auto check_dimension = [&](const std::vector<double>& mu) {
+    if (points.p != std::ssize(mu))
       throw halfulp::IoError(options.points, std::to_string(points.p) + " columns, must be " +
-                                                 std::to_string(distribution.mu.size()) +
-                                                 " as in " + model);
-    from_file(model, [&] { vmf::log_density(distribution, points.values, out, data); });
+                                                 std::to_string(mu.size()) + " as in " + model);
   };
-  evaluate(distribution_of(options, "vmf logpdf", false));
+  if (std::filesystem::is_directory(options.model)) {
+    const vmf::Mixture mixture = vmf::load_mixture(options.model);
+    check_dimension(mixture.components.at(0).mu);
+    from_file(options.points, [&] { vmf::log_density(mixture, points.values, out, data); });
+  } else {
+    const vmf::Distribution distribution = distribution_of(options, "vmf logpdf", false);
+    check_dimension(distribution.mu);
+    from_file(model, [&] { vmf::log_density(distribution, points.values, out, data); });
+  }
   // Rows that are no direction have no density; the library's check of all rows says which and why.
   if (std::any_of(out.begin(), out.end(), [](double v) { return std::isnan(v); }))
     from_file(options.points,
@@ -439,7 +446,8 @@ void add_vmf(CLI::App& app, const Common& common, Exit& exit) {
   add_points(logpdf);
   logpdf->add_option("--mu", options->mu, "mean direction: NPY (p,) or text");
   add_kappa(logpdf);
-  logpdf->add_option("--model", options->model, "what fit wrote, instead of --mu and --kappa");
+  logpdf->add_option("--model", options->model,
+                     "what fit or mixture wrote (a file, a folder), instead of --mu and --kappa");
   logpdf->footer("Sample:\n  halfulp vmf logpdf X.npy --model fit.json --out values.npy");
 
   auto* sample = add("sample", "exact random samples", run_sample);
