@@ -102,11 +102,4 @@ double kl(const Distribution& a, const Distribution& b) {
   return radial + b.kappa * length.value * (0.5 * chord);
 }
 
-double kappa(double p, double length) {
-  return p >= 2 ? bessel_i_ratio_inverse(0.5 * p - 1, length) : nan;
-}
-double kappa_complement(double p, double complement) {
-  return p >= 2 ? bessel_i_ratio_inverse_complement(0.5 * p - 1, complement) : nan;
-}
-
 }  // namespace halfulp::vmf
