@@ -232,13 +232,16 @@ inline double condition(double p, double value, const arb_t kappa) {
 /// directions: log C_a - log C_b + (kappa_a - kappa_b + kappa_b half_chord) A(kappa_a).
 inline bool divergence(arb_t out, double p, double kappa_a, double kappa_b,
                        const arb_t half_chord) {
-  for (slong bits = 400 + detail::bits_for(kappa_a) + detail::bits_for(kappa_b); bits < 8000;
+  for (slong bits = detail::bits_for(kappa_a) + detail::bits_for(kappa_b) - 100; bits < 8000;
        bits *= 2) {
     Ball a, b;
     using enum Function;
-    if (!detail::enclose(a.v, log_normaliser, p, kappa_a, bits)) return false;
-    if (!detail::enclose(b.v, log_normaliser, p, kappa_b, bits)) return false;
-    arb_sub(out, a.v, b.v, bits);
+    arb_zero(out);
+    if (kappa_a != kappa_b) {
+      if (!detail::enclose(a.v, log_normaliser, p, kappa_a, bits)) return false;
+      if (!detail::enclose(b.v, log_normaliser, p, kappa_b, bits)) return false;
+      arb_sub(out, a.v, b.v, bits);
+    }
     arb_set_d(b.v, kappa_b);
     arb_mul(b.v, b.v, half_chord, bits);
     const Ball ka(kappa_a), kb(kappa_b);
