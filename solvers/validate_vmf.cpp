@@ -458,7 +458,7 @@ void register_vmf(Registry& registry) {
                   return complement ? -odds : odds;
                 }},
          .along = {
-             "log<sub>10</sub> T/m, m = (p - 1)/2, T = (1 - R<sup>2</sup>)/(1 + R<sup>2</sup>)", -3,
+             "log<sub>10</sub> T/m, m = (p - 1)/2, T = (1 - R<sup>2</sup>)/(1 + R<sup>2</sup>)", -2,
              0.5, [complement](double p, double given) {
                const double lack = complement ? given : 1 - given;  // 1 - R
                const double square = (1 - lack) * (1 - lack);

@@ -114,10 +114,10 @@ inline Length sample(LengthRegion region, Given given, Random& random) {
     case LengthRegion::edge: {
       p = next_to_two(random);
       const auto kind = random.bits() % 3;
-      const double t = kind == 0   ? random.uniform()
-                       : kind == 1 ? random.log_uniform(1e-16, 1)
-                                   : 1 - random.log_uniform(1e-16, 1);
-      return {p, std::fmax(of_t(t, given), 1e-300)};
+      if (kind == 0) return {p, of_t(random.uniform(), given)};
+      if (kind == 1) return {p, of_t(random.log_uniform(1e-16, 1), given)};
+      const double r = random.log_uniform(1e-10, 1);  // T next to 1
+      return {p, is_length ? r : 1 - r};
     }
     case LengthRegion::cells: {
       const double m = random.log_uniform(0.5, 39.9);
