@@ -30,6 +30,10 @@ HALFULP_HD inline dd vmf_log_normaliser(double v, double kappa, bool scaled) {
     const dd r = v * ln2() - bessel_log_i_rest(v, kappa) - (v + 1.0) * log_two_pi();
     return scaled ? r + kappa : r;
   }
+  if (bessel_is_huge(v, kappa)) {  // w = kappa, beside which v is nothing
+    const dd logs = (v + 0.5) * (log(dd(kappa)) - log_two_pi());
+    return scaled ? logs : logs - kappa;
+  }
   const BesselFrame f = bessel_frame_without_slope(v, kappa);
   const dd inverse_w = 1.0 / f.w;
   const dd t = v * inverse_w;
