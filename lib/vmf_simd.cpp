@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 
+#include "halfulp/kernel/dd.hpp"
 #include "halfulp/kernel/vmf_tables.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -106,7 +107,8 @@ void kappa_wide(std::ptrdiff_t n, const double* p, bool one_p, const double* len
       lead[k] = hn::Mul(hn::Div(r, rest), two_m);
       // outside the domain, and NaN: NaN
       const auto good =
-          hn::And(hn::And(hn::Ge(given, zero), hn::Le(given, one)), hn::Ge(dimension, two));
+          hn::And(hn::And(hn::Ge(given, zero), hn::Le(given, one)),
+                  hn::And(hn::Ge(dimension, two), hn::Le(dimension, hn::Set(d, kernel::largest))));
       lead[k] = hn::IfThenElse(good, lead[k], hn::Set(d, no_number));
       const auto narrow_mask = hn::And(good, hn::Gt(w[k], lowest));
       others |= mask_bits(narrow_mask) << (k * lanes);

@@ -94,9 +94,9 @@ HALFULP_HD inline double vmf_kappa_sum(double t, double w) {
   return 0.5 * w * (1 + sum);
 }
 
-/// (3), from R and 1 - R, one of which is exact; NaN outside p >= 2, 0 <= R <= 1.
+/// (3), from R and 1 - R, one of which is exact; NaN outside finite p >= 2, 0 <= R <= 1.
 HALFULP_HD inline double vmf_kappa(double p, double length, double complement) {
-  if (!(p >= 2 && length >= 0 && length <= 1 && complement >= 0)) return nan;
+  if (!(p >= 2 && p <= largest && length >= 0 && length <= 1 && complement >= 0)) return nan;
   const double rest = length < complement ? 1 - length * length : complement * (1 + length);
   const double t = rest / (1 + length * length);
   const double two_m = p - 1;
