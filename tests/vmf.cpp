@@ -1,7 +1,10 @@
 #include "halfulp/vmf.hpp"
 
+#include <hwy/targets.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -13,6 +16,7 @@
 #include "budget.hpp"
 #include "halfulp/csv.hpp"
 #include "halfulp/error.hpp"
+#include "halfulp/kernel/vmf.hpp"
 #include "halfulp/random.hpp"
 #include "halfulp/text.hpp"
 
@@ -303,6 +307,80 @@ TEST_CASE("the concentration of a mean length gives it back, and rises with it",
     const double next = halfulp::vmf::kappa(at.p, std::nextafter(at.value, 1));
     CHECK(next >= k - 2 * u * (k + at.value / back.derivative));
   }
+}
+
+TEST_CASE("batches of concentrations are the scalar values, for any number of threads", "[vmf]") {
+  using namespace halfulp::vmf;
+  for (const std::size_t n : {0, 1, 2, 7, 31, 32, 33, 63, 1000, 8191, 8192, 8193, 30001}) {
+    std::vector<double> p(n), given(n), scalar(n), complement(n);
+    halfulp::RandomStream(1).fill_uniform(p);
+    halfulp::RandomStream(2).fill_uniform(given);
+    for (std::size_t i = 0; i < n; ++i) {
+      p[i] = i % 3 == 0 ? 2 + 60 * p[i] * p[i] : i % 3 == 1 ? std::floor(3 + 9 * p[i]) : 1e6 * p[i];
+      if (i % 4 == 0) given[i] = std::exp(-40 * given[i]);
+      if (i % 101 == 0) p[i] = 1.5;
+      if (i % 103 == 0) given[i] = no_number;
+      scalar[i] = halfulp::vmf::kappa(p[i], given[i]);
+      complement[i] = halfulp::vmf::kappa_complement(p[i], given[i]);
+    }
+    const auto same = [](const std::vector<double>& a, const std::vector<double>& b) {
+      return a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+    };
+    for (const int threads : {1, 2, 3, 7}) {
+      INFO(n << " lengths, " << threads << " threads");
+      std::vector<double> out(n);
+      kappa(p, given, out, threads);
+      CHECK(same(out, scalar));
+      kappa_complement(p, given, out, threads);
+      CHECK(same(out, complement));
+      out = given;
+      kappa(p, out, out, threads);
+      CHECK(same(out, scalar));
+      const double one[] = {5.0};
+      kappa(one, given, out, threads);
+      for (std::size_t i = 0; i < n; i += 97) {
+        const double alone = kappa(5, given[i]);
+        CHECK(std::memcmp(&out[i], &alone, sizeof(double)) == 0);
+      }
+    }
+  }
+  std::vector<double> three(3, 0.5), two(2, 0.5);
+  CHECK_THROWS_AS(kappa(two, three, three), halfulp::ShapeError);
+  CHECK_THROWS_AS(kappa(three, two, three), halfulp::ShapeError);
+  CHECK_THROWS_AS(kappa_complement(three, three, two), halfulp::ShapeError);
+}
+
+TEST_CASE("concentrations of every instruction set and of the device's formula", "[vmf]") {
+  const auto supported = hwy::SupportedTargets();
+  for (auto targets = supported; targets != 0; targets &= targets - 1) {
+    hwy::SetSupportedTargetsForTest(targets);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    for (const Root& root : roots) {
+      const auto table = halfulp::read_csv(HALFULP_TABLES "/" + root.table + ".csv");
+      const auto &p = table.column("p"), &given = table.column(root.column);
+      const auto &hi = table.column("hi"), &lo = table.column("lo");
+      const auto& condition = table.column("condition");
+      const bool complement = root.column == std::string("complement");
+      std::vector<double> out(p.size());
+      if (complement)
+        halfulp::vmf::kappa_complement(p, given, out, 1);
+      else
+        halfulp::vmf::kappa(p, given, out, 1);
+      double worst = 0, worst_kernel = 0;
+      for (std::size_t i = 0; i < p.size(); ++i) {
+        worst = std::fmax(worst, root_error(out[i], hi[i], lo[i], condition[i]));
+        const double other = 1 - given[i];
+        const double kernel = halfulp::kernel::vmf_kappa(p[i], complement ? other : given[i],
+                                                         complement ? given[i] : other);
+        worst_kernel = std::fmax(worst_kernel, root_error(kernel, hi[i], lo[i], condition[i]));
+      }
+      INFO(root.table << ", targets " << targets);
+      CHECK(worst <= limit("vmf_kappa"));
+      CHECK(worst_kernel <= limit("vmf_kappa"));
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 TEST_CASE("the divergence keeps its digits next to 0", "[vmf]") {
