@@ -5,6 +5,7 @@
 
 #include "detail/bessel_digits.hpp"
 #include "halfulp/kernel/bessel_function.hpp"
+#include "halfulp/kernel/vmf.hpp"
 
 namespace halfulp {
 namespace {
@@ -23,33 +24,6 @@ double log_bessel(BesselFunction f, double v, double x, BesselMode mode) {
   if (accurate || mode == BesselMode::fast || !(v < 0x1p400 && x < 0x1p400)) return log.value.hi;
   const auto kind = second ? detail::BesselKind::second : detail::BesselKind::first;
   return detail::log_bessel_digits(kind, v, x, scaled).hi;
-}
-
-/// The root of `f` - target in (0, inf), from a start; slope by the ratio's derivative.
-double invert_ratio(double v, double ratio, double complement) {
-  if (!(v >= 0 && v <= kernel::largest && ratio >= 0 && complement >= 0)) return nan;
-  if (ratio == 0) return 0;
-  if (complement == 0) return infinity;
-  // Between 2 v r/(1 - r^2) and (2 v + 2) r/(1 - r^2): bounds of the ratio of Amos.
-  const double spread = ratio / complement / (1 + ratio);
-  double lower = spread * 2 * v, upper = spread * (2 * v + 2) * (1 + 0x1p-50);
-  lower *= 1 - 0x1p-50;
-  double x = spread * (2 * v + 2 - ratio * ratio);
-  if (!(x > lower && x < upper)) x = lower + (upper - lower) / 2;
-  for (int i = 0; i < 60; ++i) {
-    const kernel::BesselRatios r = kernel::bessel_i_ratios(v, x);
-    // the smaller of ratio and complement has the digits
-    const double miss = complement < 0.5 ? complement - r.complement : r.value - ratio;
-    if (miss > 0) upper = x;
-    if (miss < 0) lower = x;
-    if (miss == 0) break;
-    double next = x - miss / r.derivative;
-    if (!(next >= lower && next <= upper)) next = lower + (upper - lower) / 2;
-    const double moved = std::fabs(next - x);
-    x = next;
-    if (moved <= 0x1p-51 * x) break;
-  }
-  return x;
 }
 
 }  // namespace
@@ -97,9 +71,11 @@ BesselRatio bessel_k_ratio(double v, double x) {
   return {r.value, r.complement, r.derivative};
 }
 
-double bessel_i_ratio_inverse(double v, double ratio) { return invert_ratio(v, ratio, 1 - ratio); }
+double bessel_i_ratio_inverse(double v, double ratio) {
+  return v >= 0 ? kernel::vmf_kappa(2 * v + 2, ratio, 1 - ratio) : nan;
+}
 double bessel_i_ratio_inverse_complement(double v, double complement) {
-  return invert_ratio(v, 1 - complement, complement);
+  return v >= 0 ? kernel::vmf_kappa(2 * v + 2, 1 - complement, complement) : nan;
 }
 
 double log_bessel_i_dx(double v, double x) {

@@ -1,17 +1,15 @@
-#include <hwy/aligned_allocator.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "detail/bessel_cells.hpp"
 #include "detail/bessel_simd.hpp"
+#include "detail/block.hpp"
 #include "detail/require.hpp"
 #include "halfulp/bessel.hpp"
 #include "halfulp/kernel/bessel.hpp"
@@ -20,8 +18,7 @@
 namespace halfulp {
 namespace {
 
-constexpr std::ptrdiff_t block_size = 8192;
-constexpr std::ptrdiff_t padding = 64;  // a tile
+using detail::block_padding, detail::block_size;
 
 bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; }
 
@@ -104,67 +101,10 @@ Cells make_cells(bool second, bool accurate) {
   return cells;
 }
 
-/// Working arrays of one thread. Each begins at a multiple of 64 bytes: vectors that reach over two
-/// lines of the cache are slow.
-class Workspace {
- public:
-  double* numbers(int i) { return numbers_.get() + i * size; }
-  std::uint32_t* places(int i) { return places_.get() + i * size; }
-  std::int32_t* indices(int i) { return indices_.get() + i * size; }
-
- private:
-  static constexpr std::ptrdiff_t size = block_size + padding;
-  template <class T>
-  using Array = hwy::AlignedFreeUniquePtr<T[]>;
-  template <class T>
-  static Array<T> zeros(std::ptrdiff_t n) {
-    Array<T> array = hwy::AllocateAligned<T>(static_cast<std::size_t>(n));
-    if (!array) throw std::bad_alloc();
-    std::fill(array.get(), array.get() + n, T{0});
-    return array;
-  }
-  Array<double> numbers_ = zeros<double>(17 * size);
-  Array<std::uint32_t> places_ = zeros<std::uint32_t>(2 * size);
-  Array<std::int32_t> indices_ = zeros<std::int32_t>(3 * size);
-};
-
+using Workspace = detail::BlockWorkspace<17, 2, 3>;
 Workspace& workspace() {
   static thread_local Workspace work;
   return work;
-}
-
-/// The points by bins: a counting sort. Four parts of them take turns, each with counters of its
-/// own: one counter would wait for itself. Returns where the bins begin.
-auto sort_by_bins(const detail::BesselNarrow& narrow) {
-  constexpr int parts = 4, bins = detail::bessel_cell_bins + 1;
-  std::array<std::array<std::int32_t, bins>, parts> next{};
-  std::array<std::int32_t, bins + 1> start;
-  const std::int32_t* const bin = narrow.bin;
-  const auto n = static_cast<std::int32_t>(narrow.points.size);
-  const std::int32_t part = n / parts;
-  const auto each = [&](auto action) {
-    for (std::int32_t i = 0; i < part; ++i)
-      for (int p = 0; p < parts; ++p) action(i + p * part, next[p]);
-    for (std::int32_t i = parts * part; i < n; ++i) action(i, next[parts - 1]);
-  };
-  each([&](std::int32_t i, auto& counter) { ++counter[bin[i]]; });
-  std::int32_t total = 0;
-  for (int b = 0; b < bins; ++b) {
-    start[b] = total;
-    for (auto& counter : next) {
-      const std::int32_t size = counter[b];
-      counter[b] = total;
-      total += size;
-    }
-  }
-  start[bins] = total;
-  each([&](std::int32_t i, auto& counter) {
-    const std::int32_t to = counter[bin[i]]++;
-    narrow.order[to] = i;
-    narrow.ordered_t[to] = narrow.t[i];
-    narrow.ordered_inverse_w[to] = narrow.inverse_w[i];
-  });
-  return start;
 }
 
 /// The points with w < 40.3, by cells, and those that are no numbers, by the scalar functions.
@@ -176,7 +116,7 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   const detail::BesselPoints& points = narrow.points;
   const std::ptrdiff_t n = points.size;
   detail::bessel_bins(narrow, task.second);
-  const auto start = sort_by_bins(narrow);
+  const auto start = detail::sort_by_bins<detail::bessel_cell_bins + 1>(narrow);
   for (int b = 0; b < detail::bessel_cell_bins; ++b)
     if (start[b] < start[b + 1] && cells.cell[b].rows > 0)
       detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b], task.accurate);
@@ -194,7 +134,7 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   std::sort(again, again + uncertain, [&](std::int32_t i, std::int32_t j) {
     return std::pair(narrow.bin[i], i) < std::pair(narrow.bin[j], j);
   });
-  std::fill(again + uncertain, again + uncertain + padding, 0);
+  std::fill(again + uncertain, again + uncertain + block_padding, 0);
   for (std::ptrdiff_t begin = 0, end = 0; begin < uncertain; begin = end) {
     const std::int32_t bin = narrow.bin[again[begin]];
     while (end < uncertain && end < begin + 64 && narrow.bin[again[end]] == bin) ++end;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <initializer_list>
 
 #include "detail/bessel_cells.hpp"
@@ -13,94 +12,10 @@
 #define HWY_TARGET_INCLUDE "bessel_simd.cpp"
 #include <hwy/foreach_target.h>
 // foreach_target.h must come first
-#include <hwy/highway.h>
+#include "detail/vector-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace halfulp::detail::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<double>;
-using V = hn::Vec<D>;
-using DU = hn::RebindToUnsigned<D>;
-
-struct Pair {
-  V hi, lo;
-};
-
-/// a - b.
-HWY_INLINE Pair difference_exact(V a, V b) {
-  const V s = hn::Sub(a, b);
-  const V t = hn::Sub(s, a);
-  return {s, hn::Sub(hn::Sub(a, hn::Sub(s, t)), hn::Add(b, t))};
-}
-/// a + b, |a| >= |b|.
-HWY_INLINE Pair sum_ordered(V a, V b) {
-  const V s = hn::Add(a, b);
-  return {s, hn::Sub(b, hn::Sub(s, a))};
-}
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || \
-    HWY_ARCH_ARM_A64
-HWY_INLINE Pair product_exact(V a, V b) {
-  const V p = hn::Mul(a, b);
-  return {p, hn::MulSub(a, b, p)};
-}
-/// c - a b for c near a b: rounded once.
-HWY_INLINE V minus_product(V c, V a, V b) { return hn::NegMulAdd(a, b, c); }
-#else
-// Dekker: no fused multiply-add on this target.
-HWY_INLINE Pair product_exact(V a, V b) {
-  const D d;
-  const V split = hn::Set(d, 134217729.0), p = hn::Mul(a, b);
-  const V ta = hn::Mul(split, a), tb = hn::Mul(split, b);
-  const V ah = hn::Sub(ta, hn::Sub(ta, a)), bh = hn::Sub(tb, hn::Sub(tb, b));
-  const V al = hn::Sub(a, ah), bl = hn::Sub(b, bh);
-  V e = hn::Sub(hn::Mul(ah, bh), p);
-  e = hn::Add(e, hn::Mul(ah, bl));
-  e = hn::Add(e, hn::Mul(al, bh));
-  return {p, hn::Add(e, hn::Mul(al, bl))};
-}
-HWY_INLINE V minus_product(V c, V a, V b) {
-  const Pair p = product_exact(a, b);
-  return hn::Sub(hn::Sub(c, p.hi), p.lo);
-}
-#endif
-
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-/// table[index mod 16]: one instruction where a gather takes twenty.
-HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
-  const D d;
-  return V{_mm512_permutex2var_pd(hn::LoadU(d, table).raw, index.raw, hn::LoadU(d, table + 8).raw)};
-}
-/// a/b to 2^-13.
-HWY_INLINE V rough_quotient(V a, V b) { return hn::Mul(a, V{_mm512_rcp14_pd(b.raw)}); }
-/// x = m 2^e with m in [1, 2), for a normal x > 0.
-HWY_INLINE V exponent_of(V x) { return V{_mm512_getexp_pd(x.raw)}; }
-HWY_INLINE V mantissa_of(V x) {
-  return V{_mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};
-}
-#else
-HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
-  const D d;
-  const DU du;
-  const hn::RebindToSigned<D> di;
-  return hn::GatherIndex(d, table, hn::BitCast(di, hn::And(index, hn::Set(du, 15ULL))));
-}
-HWY_INLINE V rough_quotient(V a, V b) { return hn::Div(a, b); }
-/// x = m 2^e with m in [1, 2), for a normal x > 0.
-HWY_INLINE V exponent_of(V x) {
-  const D d;
-  const DU du;
-  // e + 1023 as the low bits of 2^52 + e + 1023
-  const auto biased =
-      hn::Or(hn::ShiftRight<52>(hn::BitCast(du, x)), hn::Set(du, 0x4330000000000000ULL));
-  return hn::Sub(hn::BitCast(d, biased), hn::Set(d, 0x1p52 + 1023));
-}
-HWY_INLINE V mantissa_of(V x) {
-  const DU du;
-  const auto fraction = hn::And(hn::BitCast(du, x), hn::Set(du, 0x000fffffffffffffULL));
-  return hn::BitCast(D(), hn::Or(fraction, hn::Set(du, 0x3ff0000000000000ULL)));
-}
-#endif
-
 constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
 constexpr double ln2_lo = 0x1.9ef35793c7673p-41;
 
@@ -244,16 +159,6 @@ struct Tile {
   HWY_ALIGN double t[tile_size];
   double least_square, most_square;  // v^2 + x^2 of the points for the series
 };
-
-template <class M>
-HWY_INLINE std::uint64_t mask_bits(M mask) {
-  const D d;
-  std::uint8_t bytes[8] = {};
-  hn::StoreMaskBits(d, mask, bytes);
-  std::uint64_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return bits;
-}
 
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp into `hi` and
 /// `lo`. Returns a bit for each point that is not one for the series; of these, if not Mixed, it

@@ -183,6 +183,32 @@ void multiply_rows(std::ptrdiff_t rows, std::ptrdiff_t k, std::ptrdiff_t n, cons
                    const double* bl, double* ch, double* cl, std::ptrdiff_t ldc, double* packed) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  if (row_step == 1 && n < 4 && rows >= 4 * lanes) {
+    // Of few columns packing costs more than it saves; four strips hide the latency of the sums.
+    const std::ptrdiff_t done = rows / (4 * lanes) * (4 * lanes);
+    for (std::ptrdiff_t j = 0; j < n; ++j)
+      for (std::ptrdiff_t i = 0; i < done; i += 4 * lanes) {
+        V s[4], c[4];
+        for (int q = 0; q < 4; ++q) s[q] = c[q] = hn::Zero(d);
+        for (std::ptrdiff_t p = 0; p < k; ++p) {
+          const V yh = hn::Set(d, bh[p + j * k]), yl = hn::Set(d, bl[p + j * k]);
+          const double *xh = ah + i + p * step, *xl = al + i + p * step;
+          for (int q = 0; q < 4; ++q)
+            fma_dd(hn::LoadU(d, xh + q * lanes), hn::LoadU(d, xl + q * lanes), yh, yl, s[q], c[q]);
+        }
+        for (int q = 0; q < 4; ++q) {
+          renormalise(s[q], c[q]);
+          hn::StoreU(s[q], d, ch + i + q * lanes + j * ldc);
+          hn::StoreU(c[q], d, cl + i + q * lanes + j * ldc);
+        }
+      }
+    if (done == rows) return;
+    rows -= done;
+    ah += done;
+    al += done;
+    ch += done;
+    cl += done;
+  }
   const std::ptrdiff_t strips = (rows + lanes - 1) / lanes;
   for (std::ptrdiff_t s = 0; s < strips; ++s) {
     double* out = packed + s * k * 2 * lanes;

@@ -654,11 +654,15 @@ NewtonResult Discretisation::newton_line(const Checked& c, const la::DdMatrix& d
   const auto m = static_cast<Size>(rows_.size());
   const std::vector<Points> grid{rows_};
   const auto& orders = pointwise_.orders();
-  const auto fields_of = [&](const la::DdMatrix& state) {
-    std::vector<la::DdMatrix> fields;
-    fields.reserve(orders.size());
+  // The residual and the derivative are asked for at the same state.
+  std::vector<la::DdMatrix> fields;
+  la::DdMatrix fields_at;
+  const auto fields_of = [&](const la::DdMatrix& state) -> const std::vector<la::DdMatrix>& {
+    if (!fields.empty() && same_values(fields_at, state)) return fields;
+    fields.clear();
     for (const auto& order : orders)
       fields.push_back(la::multiply(at_nodes_[0][order[0]], state, c.threads));
+    fields_at = state;
     return fields;
   };
   NewtonSystem system;

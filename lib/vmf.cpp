@@ -81,16 +81,25 @@ double kl(const Distribution& a, const Distribution& b) {
   detail::require_size("vmf::kl", "b.mu", std::ssize(b.mu), std::ssize(a.mu));
   const auto p = static_cast<double>(a.mu.size());
   const double v = 0.5 * p - 1;
-  double chord = 0;  // |mu_a - mu_b|^2 = 2 (1 - mu_a . mu_b)
+  // 2 (1 - cosine) = (|mu_a - mu_b|^2 - (|mu_a| - |mu_b|)^2)/(|mu_a| |mu_b|): norms are 1 only
+  // nearly
+  dd squares, norms, square_a, square_b;
   for (std::size_t i = 0; i < a.mu.size(); ++i) {
     const double d = a.mu[i] - b.mu[i];
-    chord += d * d;
+    squares = squares + kernel::two_prod(d, d);
+    norms = norms + kernel::two_prod(d, a.mu[i] + b.mu[i]);
+    square_a = square_a + kernel::two_prod(a.mu[i], a.mu[i]);
+    square_b = square_b + kernel::two_prod(b.mu[i], b.mu[i]);
   }
+  const double norm_a = std::sqrt(square_a.hi), norm_b = std::sqrt(square_b.hi);
+  const double difference_of_norms = norms.hi / (norm_a + norm_b);
+  const double chord =
+      std::fmax(0, squares.hi - difference_of_norms * difference_of_norms) / (norm_a * norm_b);
   const BesselRatio length = bessel_i_ratio(v, a.kappa);
   // log C(a) - log C(b) + (kappa_a - kappa_b) A(a), the integral of (kappa_b - k) A'(k)
   const double step = b.kappa - a.kappa;
   double radial = 0;
-  if (std::fabs(step) <= 0.125 * std::fmax(a.kappa, 0.5 * p)) {
+  if (std::fabs(step) <= 0.375 * std::fmax(a.kappa, 0.5 * p)) {
     radial = step * step * integrate_falling([&](double t) {
                return bessel_i_ratio(v, a.kappa + t * step).derivative;
              });
@@ -100,13 +109,6 @@ double kl(const Distribution& a, const Distribution& b) {
     radial = (difference + kernel::two_sum(b.kappa, -a.kappa) * length.complement).hi;
   }
   return radial + b.kappa * length.value * (0.5 * chord);
-}
-
-double kappa(double p, double length) {
-  return p >= 2 ? bessel_i_ratio_inverse(0.5 * p - 1, length) : nan;
-}
-double kappa_complement(double p, double complement) {
-  return p >= 2 ? bessel_i_ratio_inverse_complement(0.5 * p - 1, complement) : nan;
 }
 
 }  // namespace halfulp::vmf

@@ -44,16 +44,15 @@ std::vector<std::string> region_names(const std::filesystem::path& file) {
 }
 
 Summary summarise(const Result& result, int region, double limit) {
-  const bool mixed = result.entry.mixed;
   Summary s;
   s.region = region < 0 ? "all" : result.region_names[static_cast<std::size_t>(region)];
   s.limit = limit;
   Values errors;
   for (const Point& p : result.points) {
     if (region >= 0 && p.region != region) continue;
-    const double error = mixed ? p.mixed : p.ulp;
+    const double error = error_of(result.entry, p);
     errors.push_back(error);
-    s.other_worst = std::fmax(s.other_worst, mixed ? p.ulp : p.mixed);
+    s.other_worst = std::fmax(s.other_worst, result.entry.metric == Metric::ulp ? p.mixed : p.ulp);
     s.bias += (p.value >= p.reference ? 1 : -1) * (std::isfinite(error) ? error : 0);
     std::size_t bin = 0;
     while (bin < std::size(histogram_edges) && !(error <= histogram_edges[bin])) ++bin;
@@ -87,8 +86,12 @@ Result measure(const Entry& entry, const std::filesystem::path& data, int thread
   const halfulp::Table table = halfulp::read_csv(file);
   const double limit = budget(data / "budgets.csv", entry.budget);
   Result result{entry, region_names(file), {}, {}, {}};
-  const Values &all_v = table.column("v"), &all_x = table.column("x");
+  const Values& all_v = table.column(entry.arguments[0]);
+  const Values& all_x = table.column(entry.arguments[1]);
   const Values &hi = table.column("hi"), &lo = table.column("lo"), &region = table.column("region");
+  const Values none;
+  const bool conditioned = entry.metric == Metric::conditioned;
+  const Values& condition = conditioned ? table.column("condition") : none;
   const bool single = entry.type == "float";
   const auto is_float = [](double a) { return static_cast<double>(static_cast<float>(a)) == a; };
   std::vector<std::size_t> rows;
@@ -111,11 +114,23 @@ Result measure(const Entry& entry, const std::filesystem::path& data, int thread
     if (!std::isfinite(computed)) return HUGE_VAL;
     return std::fabs((computed - hi[row]) - lo[row]) / std::fmax(1, std::fabs(hi[row])) * 0x1p53;
   };
+  // the unit of subnormal values is that of rounding them
+  const auto conditioned_error = [&](double computed, std::size_t row) {
+    if (!std::isfinite(computed)) return HUGE_VAL;
+    const double unit = std::fmax(0x1p-53 * std::fabs(hi[row]), 0x1p-1074);
+    return std::fabs((computed - hi[row]) - lo[row]) / unit / (1 + condition[row]);
+  };
   int regions = 0;
   for (std::size_t k = 0; k < rows.size(); ++k) {
     const std::size_t i = rows[k];
-    Point p{static_cast<int>(region[i]), v[k], x[k], value[k], hi[i], HUGE_VAL,
-            mixed_error(value[k], i)};
+    Point p{static_cast<int>(region[i]),
+            v[k],
+            x[k],
+            value[k],
+            hi[i],
+            HUGE_VAL,
+            mixed_error(value[k], i),
+            conditioned ? conditioned_error(value[k], i) : 0};
     if (std::isfinite(value[k]))
       p.ulp = std::fabs((value[k] - hi[i]) - lo[i]) / ulp_at(hi[i], entry.type);
     regions = std::max(regions, p.region + 1);
@@ -130,7 +145,9 @@ Result measure(const Entry& entry, const std::filesystem::path& data, int thread
     PeerResult other{peer.name, {}, 0};
     for (std::size_t k = 0; k < rows.size(); ++k) {
       if (v[k] > peer.most_v || x[k] > peer.most_x) continue;
-      other.errors.push_back(mixed_error(peer.evaluate(v[k], x[k]), rows[k]));
+      const double computed = peer.evaluate(v[k], x[k]);
+      other.errors.push_back(conditioned ? conditioned_error(computed, rows[k])
+                                         : mixed_error(computed, rows[k]));
       other.failed += std::isfinite(other.errors.back()) ? 0 : 1;
     }
     std::sort(other.errors.begin(), other.errors.end());
@@ -216,6 +233,7 @@ void validate(const Options& options, const Common& common, Exit& exit) {
   Registry registry;
   register_bessel(registry);
   register_gp_pde(registry);
+  register_vmf(registry);
   const auto wanted = [&](const auto& item) {
     return options.module.empty() || item.module == options.module;
   };
@@ -263,7 +281,7 @@ void add_validate(CLI::App& app, const Common& common, Exit& exit) {
                                   "measure errors against the reference tables and budgets, now");
   auto options = std::make_shared<Options>();
   verb->add_option("MODULE", options->module, "one module instead of all")
-      ->check(CLI::IsMember({"bessel", "gp_pde"}));
+      ->check(CLI::IsMember({"bessel", "gp_pde", "vmf"}));
   verb->add_option("--html", options->html, "write a report to this file");
   verb->add_option("--csv", options->csv, "write the rows of the report to this file");
   verb->add_option("--junit", options->junit, "write verdicts in JUnit's format to this file");

@@ -318,7 +318,7 @@ void register_bessel(Registry& registry) {
                                   .verb = verb + " --mode fast",
                                   .table = table,
                                   .budget = "bessel_log_fast",
-                                  .mixed = true,
+                                  .metric = Metric::mixed,
                                   .most_v = 1e6,
                                   .evaluate = in_double(BesselMode::fast),
                                   .peers = {}});

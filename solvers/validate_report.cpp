@@ -24,15 +24,23 @@ std::string short_error(double value) {
   return text;
 }
 
-double error_of(const Result& result, const Point& p) {
-  return result.entry.mixed ? p.mixed : p.ulp;
+std::string metric_of(const Entry& entry) {
+  return entry.metric == Metric::ulp     ? "ulp"
+         : entry.metric == Metric::mixed ? "mixed"
+                                         : "conditioned";
 }
 
-std::string metric_of(const Entry& entry) { return entry.mixed ? "mixed" : "ulp"; }
+/// The same for pictures with several libraries: their errors in ulps would be of no use next to 0.
+std::string shared_metric_of(const Entry& entry) {
+  return entry.metric == Metric::conditioned ? "conditioned" : "mixed";
+}
+
+constexpr const char* mixed_unit = "u max(1, |value|)";
+constexpr const char* conditioned_unit = "u (1 + condition number) |value|";
 
 std::string replay(const Entry& entry, const Point& p) {
-  return "printf 'v,x\\n" + hex_text(p.v) + ',' + hex_text(p.x) + "\\n' | halfulp " + entry.verb +
-         " --hex --points /dev/stdin";
+  return "printf '" + entry.arguments[0] + ',' + entry.arguments[1] + "\\n" + hex_text(p.v) + ',' +
+         hex_text(p.x) + "\\n' | halfulp " + entry.verb + " --hex --points /dev/stdin";
 }
 
 /// Under what share of the sampled measure failures are, at 95 %, given that none was seen.
@@ -85,26 +93,33 @@ std::string label(double x, double y, const std::string& words, const char* colo
   return text + std::string(colour) + "'>" + escape_markup(words) + "</text>";
 }
 
-/// Errors over (v, x), both on log scales.
+/// Place on an axis, in [0, 1].
+double along(const Axis& axis, const Point& p) {
+  return (std::clamp(axis.value(p.v, p.x), axis.low, axis.high) - axis.low) /
+         (axis.high - axis.low);
+}
+
+std::string range_text(const Axis& axis) {
+  return axis.label + " from " + number_text(axis.low) + " to " + number_text(axis.high);
+}
+
+/// Errors over both arguments.
 std::string error_map(const Result& result) {
-  constexpr double left = -12, right = 17, bottom = -30, top = 20;
+  const Axis &across = result.entry.across, &up = result.entry.up;
   std::string svg = svg_begin();
   for (const Point& p : result.points) {
-    const double a = std::clamp(std::log10(std::fmax(p.v, 1e-300)), left, right);
-    const double b = std::clamp(std::log10(p.x), bottom, top);
-    const double error = error_of(result, p) / result.regions.back().limit;
+    const double error = error_of(result.entry, p) / result.regions.back().limit;
     const char* colour = error <= 0.25  ? "#9ecae1"
                          : error <= 0.5 ? "#4292c6"
                          : error <= 1   ? "#08519c"
                                         : "#d7301f";
-    svg += circle((a - left) / (right - left), (b - bottom) / (top - bottom), colour);
+    svg += circle(along(across, p), along(up, p), colour);
   }
-  return svg +
-         "</svg><p>Across: log<sub>10</sub> v from -12 to 17; up: log<sub>10</sub> x from -30 to "
-         "20. Light to dark: up to 1/4, 1/2, 1 of the limit; red: beyond.</p>";
+  return svg + "</svg><p>Across: " + range_text(across) + "; up: " + range_text(up) +
+         ". Light to dark: up to 1/4, 1/2, 1 of the limit; red: beyond.</p>";
 }
 
-/// Errors next to the seams, over w = sqrt(v^2 + x^2).
+/// Errors at the seams and in the cells.
 std::string seam_plot(const Result& result) {
   const double limit = result.regions.back().limit;
   std::string svg = svg_begin();
@@ -113,15 +128,14 @@ std::string seam_plot(const Result& result) {
     const std::string& region = result.region_names[static_cast<std::size_t>(p.region)];
     if (region != "seams" && region != "cells") continue;
     any = true;
-    const double a = (std::log10(std::hypot(p.v, p.x)) + 0.5) / 5;
-    svg += circle(std::clamp(a, 0.0, 1.0), std::fmin(1, error_of(result, p) / limit / 1.05),
-                  region == "seams" ? "#54278f" : "#238b45");
+    svg +=
+        circle(along(result.entry.along, p), std::fmin(1, error_of(result.entry, p) / limit / 1.05),
+               region == "seams" ? "#54278f" : "#238b45");
   }
   if (!any) return "";
   return svg + label(0.01, 0.95, "limit " + number_text(limit)) +
-         "</svg><p>Errors next to seams (violet) and corners of cells (green). Across: "
-         "log<sub>10</sub> sqrt(v<sup>2</sup> + x<sup>2</sup>) from -0.5 to 4.5; up: error from 0 "
-         "to the limit.</p>";
+         "</svg><p>Errors at seams (violet) and cells (green). Across: " +
+         range_text(result.entry.along) + "; up: error from 0 to the limit.</p>";
 }
 
 /// Share of the points with at most an error, ours and the peers' on the same axes.
@@ -145,7 +159,8 @@ std::string distribution(const Result& result) {
            points + "'/>";
   };
   Values own;
-  for (const Point& p : result.points) own.push_back(p.mixed);
+  const bool conditioned = result.entry.metric == Metric::conditioned;
+  for (const Point& p : result.points) own.push_back(conditioned ? p.conditioned : p.mixed);
   std::sort(own.begin(), own.end());
   constexpr std::array<const char*, 4> colours = {"#08519c", "#d94801", "#6a51a3", "#238b45"};
   line(own, colours[0]);
@@ -159,18 +174,19 @@ std::string distribution(const Result& result) {
                  colour);
   }
   return svg +
-         "</svg><p>Share of the points (up, 0 to 1) with an error of at most (across) 1e-3 to 1e17 "
-         "u "
-         "max(1, |value|), u = 2<sup>-53</sup>. Peers: the points up to their largest v "
-         "and x; where they have no logarithm, that of their function.</p>";
+         "</svg><p>Share of the points (up, 0 to 1) with an error of at most (across) 1e-3 to "
+         "1e17 " +
+         (conditioned ? conditioned_unit : mixed_unit) +
+         ", u = 2<sup>-53</sup>. Peers: the points up to their largest arguments; logarithms and "
+         "inverses are formed from what they have.</p>";
 }
 
 std::string special_table(const SpecialResult& result) {
   const SpecialValues& asked = result.asked;
   std::string text = "<details><summary>Special values of " + escape_markup(asked.name) + ": " +
                      std::to_string(result.values.size()) + " pairs, " +
-                     std::to_string(result.violations) +
-                     " violations</summary><table><tr><th>v \\ x";
+                     std::to_string(result.violations) + " violations</summary><table><tr><th>" +
+                     asked.arguments[0] + " \\ " + asked.arguments[1];
   for (const double x : asked.x) text += "<th>" + number_text(x);
   for (std::size_t i = 0; i < asked.v.size(); ++i) {
     text += "</tr><tr><td>" + number_text(asked.v[i]);
@@ -195,10 +211,16 @@ bool Outcome::passed() const {
          good(special_values, [](const SpecialResult& s) { return s.violations == 0; });
 }
 
+double error_of(const Entry& entry, const Point& p) {
+  return entry.metric == Metric::ulp     ? p.ulp
+         : entry.metric == Metric::mixed ? p.mixed
+                                         : p.conditioned;
+}
+
 std::vector<Point> worst_points(const Result& result, std::size_t count) {
   std::vector<Point> points = result.points;
   std::sort(points.begin(), points.end(), [&](const Point& a, const Point& b) {
-    return error_of(result, a) > error_of(result, b);
+    return error_of(result.entry, a) > error_of(result.entry, b);
   });
   if (points.size() > count)
     points.erase(points.begin() + static_cast<std::ptrdiff_t>(count), points.end());
@@ -265,21 +287,22 @@ json json_report(const Outcome& outcome) {
   for (const Result& result : outcome.results) {
     json regions = json::array();
     for (const Summary& s : result.regions)
-      regions.push_back({{"region", s.region},
-                         {"n", s.count},
-                         {"max", s.worst},
-                         {"p99.9", s.p999},
-                         {"p99", s.p99},
-                         {"median", s.median},
-                         {"bias", s.bias},
-                         {result.entry.mixed ? "max_ulp" : "max_mixed", s.other_worst},
-                         {"histogram", s.histogram},
-                         {"limit", s.limit},
-                         {"passed", s.passed}});
+      regions.push_back(
+          {{"region", s.region},
+           {"n", s.count},
+           {"max", s.worst},
+           {"p99.9", s.p999},
+           {"p99", s.p99},
+           {"median", s.median},
+           {"bias", s.bias},
+           {result.entry.metric == Metric::ulp ? "max_mixed" : "max_ulp", s.other_worst},
+           {"histogram", s.histogram},
+           {"limit", s.limit},
+           {"passed", s.passed}});
     json worst = json::array();
     for (const Point& p : worst_points(result, 20))
-      worst.push_back({{"v", hex_text(p.v)},
-                       {"x", hex_text(p.x)},
+      worst.push_back({{result.entry.arguments[0], hex_text(p.v)},
+                       {result.entry.arguments[1], hex_text(p.x)},
                        {"computed", hex_text(p.value)},
                        {"reference", hex_text(p.reference)},
                        {"ulp", p.ulp},
@@ -288,11 +311,13 @@ json json_report(const Outcome& outcome) {
     json peers = json::array();
     for (const PeerResult& peer : result.peers)
       if (!peer.errors.empty())
-        peers.push_back({{"name", peer.name},
-                         {"n", peer.errors.size()},
-                         {"not_finite", peer.failed},
-                         {"median_mixed", peer.errors[peer.errors.size() / 2]},
-                         {"p99_mixed", peer.errors[peer.errors.size() * 99 / 100]}});
+        peers.push_back(
+            {{"name", peer.name},
+             {"n", peer.errors.size()},
+             {"not_finite", peer.failed},
+             {"median_" + shared_metric_of(result.entry), peer.errors[peer.errors.size() / 2]},
+             {"p99_" + shared_metric_of(result.entry),
+              peer.errors[peer.errors.size() * 99 / 100]}});
     const auto found = outcome.previous.find(result.entry.verb);
     functions.push_back(
         {{"name", result.entry.verb},
@@ -410,11 +435,13 @@ std::string html_report(const Outcome& outcome) {
     const Entry& entry = result.entry;
     const std::string before = previous_text(outcome, result);
     text += "<h2>" + escape_markup(entry.verb) + "</h2><p>Budget " + entry.budget + ", in " +
-            (entry.mixed ? "u max(1, |value|), u = 2<sup>-53</sup>"
-                         : "units in the last place of " + entry.type) +
+            (entry.metric == Metric::ulp
+                 ? "units in the last place of " + entry.type
+                 : std::string(entry.metric == Metric::mixed ? mixed_unit : conditioned_unit) +
+                       ", u = 2<sup>-53</sup>") +
             (before.empty() ? "" : "; worst in the earlier run: " + before) +
             ".</p><table><tr><th>region<th>n<th>max<th>p99.9<th>p99<th>median<th>bias<th>max, " +
-            (entry.mixed ? "ulp" : "u max(1, |value|)") + "<th>limit<th></tr>";
+            (entry.metric == Metric::ulp ? mixed_unit : "ulp") + "<th>limit<th></tr>";
     for (const Summary& s : result.regions)
       text += "<tr><td>" + s.region + "<td>" + std::to_string(s.count) + "<td>" + fixed(s.worst) +
               "<td>" + fixed(s.p999) + "<td>" + fixed(s.p99) + "<td>" + fixed(s.median) + "<td>" +
@@ -431,9 +458,10 @@ std::string html_report(const Outcome& outcome) {
     text += "</p>" + error_map(result) + seam_plot(result) + distribution(result) +
             "<details><summary>The 20 worst points</summary><pre>";
     for (const Point& p : worst_points(result, 20))
-      text += fixed(error_of(result, p)) + "  v " + hex_text(p.v) + "  x " + hex_text(p.x) +
-              "  computed " + hex_text(p.value) + "  reference " + hex_text(p.reference) +
-              "\n       " + escape_markup(replay(entry, p)) + "\n";
+      text += fixed(error_of(entry, p)) + "  " + entry.arguments[0] + ' ' + hex_text(p.v) + "  " +
+              entry.arguments[1] + ' ' + hex_text(p.x) + "  computed " + hex_text(p.value) +
+              "  reference " + hex_text(p.reference) + "\n       " +
+              escape_markup(replay(entry, p)) + "\n";
     text += "</pre></details>";
   }
   return text;

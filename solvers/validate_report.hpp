@@ -16,6 +16,7 @@ struct Point {
   int region;
   double v, x, value, reference;
   double ulp, mixed;  ///< infinite where the value is not finite
+  double conditioned = 0;
 };
 
 struct Summary {
@@ -30,7 +31,7 @@ struct Summary {
 
 struct PeerResult {
   std::string name;
-  Values errors;  ///< mixed, sorted; infinite where it failed
+  Values errors;  ///< sorted, conditioned where the entry is, else mixed; infinite where it failed
   std::ptrdiff_t failed = 0;
 };
 
@@ -71,6 +72,8 @@ struct Outcome {
   [[nodiscard]] bool passed() const;
 };
 
+/// In the metric of the entry's budget.
+[[nodiscard]] double error_of(const Entry& entry, const Point& p);
 [[nodiscard]] std::vector<Point> worst_points(const Result& result, std::size_t count);
 
 [[nodiscard]] std::string text_report(const Outcome& outcome);

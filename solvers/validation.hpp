@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <optional>
@@ -14,6 +16,23 @@ namespace validation {
 
 using Values = std::vector<double>;
 
+/// What an error is measured in; u = 2^-53.
+enum class Metric {
+  ulp,          ///< units in the last place of the value
+  mixed,        ///< u max(1, |value|)
+  conditioned,  ///< u (1 + c) |value|, c the condition number in the table's column `condition`
+};
+
+/// Two arguments of a function and what they are called, in tables and in reports.
+using Arguments = std::array<std::string, 2>;
+
+/// One axis of a picture of the HTML page: a number of the two arguments.
+struct Axis {
+  std::string label;  ///< HTML
+  double low, high;   ///< what is beyond is drawn at the ends
+  std::function<double(double v, double x)> value;
+};
+
 /// Another library's function, on the same points up to where it takes seconds for a value.
 struct Peer {
   std::string name;
@@ -26,12 +45,19 @@ struct Entry {
   std::string module;
   std::string verb;             ///< replays a point: halfulp <verb> --points FILE
   std::string type = "double";  ///< or "float": rows whose arguments are, in ulps of float
-  std::string table;            ///< validation/data/<table>.csv: columns region, v, x, hi, lo
+  std::string table;            ///< validation/data/<table>.csv: columns region, arguments, hi, lo
+  Arguments arguments = {"v", "x"};
   std::string budget;           ///< row of validation/budgets.csv
-  bool mixed = false;  ///< the budget is of |error|/(u max(1, |value|)), u = 2^-53, not of ulps
-  double most_v = HUGE_VAL;  ///< rows beyond are outside of the domain
+  Metric metric = Metric::ulp;  ///< of the budget
+  double most_v = HUGE_VAL;     ///< rows beyond are outside of the domain
   std::function<void(const Values& v, const Values& x, Values& out, int threads)> evaluate;
   std::vector<Peer> peers;
+  // of the error map, and of errors at seams
+  Axis across = {"log<sub>10</sub> v", -12, 17,
+                 [](double v, double) { return std::log10(std::fmax(v, 1e-300)); }};
+  Axis up = {"log<sub>10</sub> x", -30, 20, [](double, double x) { return std::log10(x); }};
+  Axis along = {"log<sub>10</sub> sqrt(v<sup>2</sup> + x<sup>2</sup>)", -0.5, 4.5,
+                [](double v, double x) { return std::log10(std::hypot(v, x)); }};
 };
 
 /// Something that must hold everywhere: how often it was looked at, how often it did not.
@@ -50,6 +76,7 @@ struct SpecialValues {
   std::function<double(double v, double x)> evaluate;
   /// What must come out; none: any finite number.
   std::function<std::optional<double>(double v, double x)> expected;
+  Arguments arguments = {"v", "x"};
 };
 
 /// One error that a module measures by itself, against its budget.
@@ -68,5 +95,6 @@ struct Registry {
 
 void register_bessel(Registry& registry);
 void register_gp_pde(Registry& registry);
+void register_vmf(Registry& registry);
 
 }  // namespace validation

@@ -273,6 +273,12 @@ TEST_CASE("the inverse ratio gives back its argument", "[bessel]") {
   CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(1.5, -0.5)));
   CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(-1, 0.5)));
   CHECK(std::isnan(halfulp::bessel_i_ratio_inverse(1.5, no_number)));
+  // subnormal ratios, and arguments up to the largest double and beyond
+  CHECK(halfulp::bessel_i_ratio_inverse(0, 0x1p-1074) == 0x1p-1073);
+  CHECK(halfulp::bessel_i_ratio_inverse(1.5, 3 * 0x1p-1074) == 15 * 0x1p-1074);
+  CHECK(halfulp::bessel_i_ratio_inverse_complement(0, 0x1p-1022) == 0x1p1021);
+  CHECK(halfulp::bessel_i_ratio_inverse_complement(0, 0x1p-1074) == inf);
+  CHECK(halfulp::bessel_i_ratio_inverse_complement(15.5, 0x1p-1019) == 0x1p1023);
 }
 
 TEST_CASE("float is the rounded double", "[bessel]") {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dd_cases.hpp"
+#include "event_timer.hpp"
 #include "halfulp/error.hpp"
 
 namespace cuda = halfulp::cuda;
@@ -20,11 +21,6 @@ using halfulp::DdFunction;
 namespace {
 
 constexpr int repetitions = 9, device_count = 1 << 22, host_count = 1 << 12;
-
-void check(cudaError_t code) {
-  if (code != cudaSuccess)
-    throw halfulp::DeviceError("bench_cuda_dd", code, cudaGetErrorString(code));
-}
 
 double median(std::vector<double> v) {
   std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
@@ -40,26 +36,14 @@ void measure(const dd_cases::Case& c, bool last) {
   }
   const cuda::buffer<dd> dx{std::span<const dd>(x)}, dy{std::span<const dd>(y)};
   cuda::buffer<dd> out(dx.size());
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  cuda::dd_apply(c.f, dx, dy, out);  // loads the kernel
-  std::vector<double> device_ns, host_ns;
-  for (int r = 0; r < repetitions; ++r) {
-    check(cudaEventRecord(begin));
-    cuda::dd_apply(c.f, dx, dy, out);
-    check(cudaEventRecord(end));
-    check(cudaEventSynchronize(end));
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    device_ns.push_back(ms * 1e6 / device_count);
-  }
-  check(cudaEventDestroy(begin));
-  check(cudaEventDestroy(end));
+  EventTimer timer;
+  const double device_ns =
+      1e9 / device_count * timer.median([&] { cuda::dd_apply(c.f, dx, dy, out); });
   cuda::copy(out, x);
   cuda::synchronize();
 
   std::vector<dd> host(few.x.size());
+  std::vector<double> host_ns;
   for (int r = 0; r < repetitions; ++r) {
     const auto start = std::chrono::steady_clock::now();
     halfulp::kernel::dispatch(c.f, [&]<DdFunction F>() {
@@ -82,8 +66,8 @@ void measure(const dd_cases::Case& c, bool last) {
   std::printf(
       "    {\"function\": \"%s\", \"x\": [%g, %g], \"device_ns\": %.5f, \"host_ns\": %.3f, "
       "\"ratio\": %.1f, \"difference_in_2^-104\": %.3f}%s\n",
-      name(c.f), c.x.a, c.x.b, median(device_ns), median(host_ns),
-      median(host_ns) / median(device_ns), difference, last ? "" : ",");
+      name(c.f), c.x.a, c.x.b, device_ns, median(host_ns), median(host_ns) / device_ns, difference,
+      last ? "" : ",");
 }
 
 }  // namespace
@@ -95,8 +79,8 @@ int main() {
       return 77;
     }
     int driver = 0, runtime = 0;
-    check(cudaDriverGetVersion(&driver));
-    check(cudaRuntimeGetVersion(&runtime));
+    EventTimer::check(cudaDriverGetVersion(&driver));
+    EventTimer::check(cudaRuntimeGetVersion(&runtime));
     std::printf("{\"benchmark\": \"dd\", \"device\": \"%s\", \"cuda_driver\": %d, ",
                 cuda::device_name().c_str(), driver);
     std::printf("\"cuda_runtime\": %d, \"elements\": %d,\n  \"results\": [\n", runtime,

@@ -3,7 +3,6 @@
 #include "halfulp/cuda/bessel.hpp"
 
 #include <cmath>
-#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -12,6 +11,7 @@
 #include "budget.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/kernel/bessel_function.hpp"
+#include "split_mix.hpp"
 
 namespace cuda = halfulp::cuda;
 using halfulp::BesselFunction;
@@ -37,25 +37,10 @@ std::vector<double> on_device(BesselFunction f, const std::vector<double>& v,
   return result;
 }
 
-/// The same points everywhere: splitmix64.
-class Random {
- public:
-  double uniform() {
-    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
-  }
-  double log_uniform(double a, double b) { return a * std::exp(std::log(b / a) * uniform()); }
-
- private:
-  std::uint64_t state_ = 1;
-};
-
 template <BesselFunction F>
 void check_function(const char* row, int count) {
   const double limit = budget(HALFULP_BUDGETS, row, "double", "cuda");
-  Random random;
+  SplitMix random;
   std::vector<double> v, x;
   for (int i = 0; i < count; ++i) {
     const bool box = i % 2 == 0;
