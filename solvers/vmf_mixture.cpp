@@ -110,10 +110,6 @@ void choose_start(const Options& options, const Common& common, Input& input) {
   input.start = means.values;
 }
 
-std::string percent(double part) {
-  return halfulp::number_text(static_cast<float>(100 * part)) + " %";
-}
-
 json report_json(const Options& options, const Common& common, const Input& input,
                  const Outcome& outcome) {
   json echo = common.options_json();

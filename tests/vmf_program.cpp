@@ -7,6 +7,7 @@
 
 #include "halfulp/csv.hpp"
 #include "halfulp/npy.hpp"
+#include "halfulp/text.hpp"
 #include "program.hpp"
 #include "xml.hpp"
 
@@ -36,7 +37,7 @@ double number(const Run& result) {
   return std::stod(result.out);
 }
 
-Approx close(long double value, double tolerance = 1e-13) {
+Approx near(long double value, double tolerance = 1e-13) {
   return Approx(static_cast<double>(value)).epsilon(tolerance).margin(tolerance);
 }
 
@@ -51,8 +52,8 @@ TEST_CASE("vmf kappa inverts the mean length", "[vmf_program]") {
   const Folder folder;
   // coth(10) - 1/10, and what it lacks to 1
   const Run one = run(folder, "vmf kappa --dim 3 --mean-length 0.9000000041223073");
-  CHECK(number(one) == close(10));
-  CHECK(number(run(folder, "vmf kappa --complement 0x1p-40 --dim 3")) == close(std::ldexp(1, 40)));
+  CHECK(number(one) == near(10));
+  CHECK(number(run(folder, "vmf kappa --complement 0x1p-40 --dim 3")) == near(std::ldexp(1, 40)));
   CHECK(run(folder, "vmf kappa --dim 3 --mean-length 0.5 --hex").out.starts_with("0x1."));
   CHECK(number(run(folder, "vmf kappa --dim 7.5 --mean-length 0")) == 0);
   CHECK(run(folder, "vmf kappa --dim 3 --mean-length 1").out == "inf\n");
@@ -94,22 +95,22 @@ TEST_CASE("vmf entropy, kl and cosine against closed forms", "[vmf_program]") {
     const long double k = kappa, a = 1 / std::tanh(k) - 1 / k;
     const std::string text = std::to_string(kappa);
     CHECK(number(run(folder, "vmf entropy --dim 3 --kappa " + text)) ==
-          close(-log_density_3(k, 1) + k - k * a));
+          near(-log_density_3(k, 1) + k - k * a));
     const long double other = 20;
     CHECK(number(run(folder, "vmf kl --dim 3 --kappa2 20 --cosine 0.25 --kappa " + text)) ==
-          close(log_density_3(k, 1) - log_density_3(other, 1) + k * (a - 1) -
-                other * (a * 0.25L - 1)));
+          near(log_density_3(k, 1) - log_density_3(other, 1) + k * (a - 1) -
+               other * (a * 0.25L - 1)));
     const json cosine = json::parse(
         run(folder, "vmf cosine --json --t 0.75 --dim 3 --kappa " + text).out)["result"];
     const long double survival = std::expm1(-k / 4) / std::expm1(-2 * k);
-    CHECK(cosine["survival"].get<double>() == close(survival));
-    CHECK(cosine["cdf"].get<double>() == close(1 - survival));
-    CHECK(cosine["log_density"].get<double>() == close(log_density_3(k, 0.75L) + std::log(2 * pi)));
+    CHECK(cosine["survival"].get<double>() == near(survival));
+    CHECK(cosine["cdf"].get<double>() == near(1 - survival));
+    CHECK(cosine["log_density"].get<double>() == near(log_density_3(k, 0.75L) + std::log(2 * pi)));
     const json quantile = json::parse(
         run(folder, "vmf cosine --json --survival 0.95 --dim 3 --kappa " + text).out)["result"];
     CHECK(quantile["complement"].get<double>() ==
-          close(-std::log1p(0.95L * std::expm1(-2 * k)) / k));
-    CHECK(quantile["survival"].get<double>() == close(0.95L));
+          near(-std::log1p(0.95L * std::expm1(-2 * k)) / k));
+    CHECK(quantile["survival"].get<double>() == near(0.95L));
   }
   for (const char* arguments :
        {"entropy --dim 3", "entropy --kappa 3", "entropy --dim 3 --kappa -1",
@@ -159,7 +160,7 @@ TEST_CASE("vmf samples, fits them, and gives their densities", "[vmf_program]") 
   const json& found = object["result"];
   const double kappa = found["kappa"], error = found["standard_error"];
   CHECK(std::fabs(kappa - 25) < 5 * error);
-  CHECK(error == close(25 / std::sqrt(4000.), 0.05));  // A' = 1/kappa^2 up to exp(-2 kappa)
+  CHECK(error == near(25 / std::sqrt(4000.), 0.05));  // A' = 1/kappa^2 up to exp(-2 kappa)
   double apart = 0;
   for (std::size_t j = 0; j < 3; ++j) apart += std::pow(found["mu"][j].get<double>() - mu[j], 2);
   CHECK(std::sqrt(apart) < 5 * found["direction_error"].get<double>());
@@ -186,7 +187,7 @@ TEST_CASE("vmf samples, fits them, and gives their densities", "[vmf_program]") 
     sum += density.values[i];
   }
   CHECK(worst < 1e-13);
-  CHECK(found["log_likelihood"].get<double>() == close(sum, 1e-12));
+  CHECK(found["log_likelihood"].get<double>() == near(sum, 1e-12));
   const Run rows = run(folder, "vmf logpdf " + x + " --kappa 25 --mu " + direction);
   CHECK(halfulp::parse_csv(rows.out, "out").rows() == 4000);
   CHECK(rows.out.starts_with("log_density\n"));
