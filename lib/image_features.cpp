@@ -95,7 +95,7 @@ std::vector<float> image_directions(std::span<const std::uint8_t> images, std::p
   const std::ptrdiff_t n = std::ssize(images) / pixels;
   const std::ptrdiff_t dimension = options.dimension;
   const auto pixel = [&](std::ptrdiff_t i) {
-    return static_cast<float>(images[static_cast<std::size_t>(i)]) / 255;
+    return static_cast<float>(images[static_cast<std::size_t>(i)]);
   };
   if (dimension == 0) {
     std::vector<float> out(images.size());

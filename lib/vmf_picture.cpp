@@ -416,7 +416,7 @@ class Sphere {
       const std::string colour = several ? component_colour(k) : std::string(fit_colour);
       const double px = x_ + radius_ * dot(mu, view_.right), py = y_ - radius_ * dot(mu, view_.up);
       page_.circle(px, py, 4.5, colour, "#ffffff", 1.5);
-      const std::string label = several ? std::to_string(k + 1) : "μ";
+      const std::string label = several ? std::to_string(k) : "μ";
       const double half = 4 * static_cast<double>(character_count(label)) + 3;
       page_.rectangle({px + 8, py - 17, 2 * half, 16}, "#ffffff", "none", 0.8, 3);
       page_.text(px + 8 + half, py - 5, label,
@@ -607,13 +607,13 @@ double draw_table(Page& page, double x, double y, const Picture& picture) {
     y += row;
     const double kappa = c.distribution.kappa;
     page.rectangle({x - 6, y - 9, 9, 9}, component_colour(k), "none", 1, 2);
-    page.text(x + 28, y, std::to_string(k + 1), {.anchor = "end"});
+    page.text(x + 28, y, std::to_string(k), {.anchor = "end"});
     page.rectangle({weights, y - 10, weight_bar * c.weight / heaviest, 12}, data_colour, "none", 1,
                    2);
     page.text(weights + weight_bar * c.weight / heaviest + 7, y, short_number(c.weight, 3));
     const double part = logarithmic ? std::log10(std::max(kappa, base) / base) /
                                           std::max(std::log10(high / base), 1e-9)
-                                    : kappa / high;
+                                    : kappa / std::max(high, 1e-300);
     page.rectangle({kappas, y - 10, std::max(kappa_bar * part, 1.0), 12}, data_colour, "none", 1,
                    2);
     page.text(
@@ -694,7 +694,7 @@ double draw_images(Page& page, double top, const Picture& picture) {
     const double x = 34 + pitch * static_cast<double>(i % across);
     draw_image(page, {x, y, width, height}, picture, c.distribution);
     page.text(x + width / 2, y + height + 14,
-              std::to_string(shown[i] + 1) + ":  " + short_number(100 * c.weight, 3) + " %",
+              std::to_string(shown[i]) + ":  " + short_number(100 * c.weight, 3) + " %",
               {.size = 11, .anchor = "middle", .colour = muted});
   }
   return y + height + 34;

@@ -1,6 +1,7 @@
 #include "vmf.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 
@@ -69,7 +70,7 @@ json fit_json(const vmf::Fit& fit, const vmf::Interval& interval, double level,
           {"log_likelihood", number_json(fit.log_likelihood)},
           {"standard_error", number_json(fit.kappa_error)},
           {"direction_error", number_json(fit.direction_error)},
-          {"mean_length", fit.resultant.length},
+          {"length", fit.resultant.length},
           {"complement", fit.resultant.complement},
           {"interval",
            {{"level", level},
@@ -94,6 +95,7 @@ void run_fit(const Options& options, const Common& common) {
   fitting.data = {.weights = weights, .normalise = options.normalise, .threads = common.threads};
   if (options.correction == "marginal") fitting.correction = vmf::BiasCorrection::marginal;
   const auto p = static_cast<double>(points.p);
+  const auto start = std::chrono::steady_clock::now();
   // Weights are arguments too: what is wrong with them is said of their own file.
   const vmf::Fit fit = [&] {
     try {
@@ -107,6 +109,8 @@ void run_fit(const Options& options, const Common& common) {
       throw halfulp::IoError(of_weights ? options.weights : options.points, error.what());
     }
   }();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const vmf::Interval interval = vmf::kappa_interval(fit.resultant, p, level);
   const vmf::Uniformity uniformity = vmf::uniformity(fit.resultant, p);
   if (!options.picture.empty()) {
@@ -133,7 +137,7 @@ void run_fit(const Options& options, const Common& common) {
                  {"normalise", options.normalise},
                  {"correction", options.correction},
                  {"level", level}});
-    common.write_json("vmf fit", echo, {{"status", "ok"}},
+    common.write_json("vmf fit", echo, {{"status", "ok"}, {"seconds", seconds}},
                       fit_json(fit, interval, level, uniformity, points.n));
     return;
   }

@@ -123,6 +123,8 @@ TEST_CASE("mixtures have a table, a trace and images", "[vmf_picture]") {
     const std::string few = all_text(xml::parse(draw_svg(picture)));
     CHECK(few.find("heaviest") == std::string::npos);
     CHECK(few.find("12.5") != std::string::npos);
+    for (auto& component : picture.components) component.distribution.kappa = 0;
+    check_page(draw_svg(picture));
   }
 }
 

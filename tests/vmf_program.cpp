@@ -350,3 +350,108 @@ TEST_CASE("vmf turns images into directions and fits classes", "[vmf_program]") 
     CHECK(run(folder, arguments).code == 2);
   }
 }
+
+TEST_CASE("vmf mixture and kmeans find components and write a folder", "[vmf_program]") {
+  const Folder folder;
+  // Three groups of 200 in four dimensions, far apart.
+  Values x;
+  for (int k = 0; k < 3; ++k) {
+    Values mu(4);
+    mu[static_cast<std::size_t>(k)] = 1;
+    const std::string direction = put(folder, "mu.npy", mu, {4});
+    const Run drawn = run(folder, "vmf sample --kappa " + std::to_string(50 * (k + 1)) +
+                                      " --count 200 --seed " + std::to_string(k) + " --mu " +
+                                      direction + " --out " + in(folder, "part.npy"));
+    REQUIRE(drawn.code == 0);
+    const auto part = halfulp::read_npy<double>(folder.path / "part.npy");
+    x.insert(x.end(), part.values.begin(), part.values.end());
+  }
+  const std::string points = put(folder, "x.npy", x, {600, 4});
+  for (const std::string verb : {"mixture", "kmeans", "mixture --hard", "mixture --shared-kappa",
+                                 "mixture --start random", "kmeans --start random"}) {
+    INFO(verb);
+    const std::string command = "vmf " + verb + " --components 3 --seed 5 --image 2x2 " + points;
+    const Run result =
+        run(folder, command + " --out " + in(folder, "out") + " --json" +
+                        (verb.find("random") == std::string::npos ? " --restarts 3" : ""));
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    const json object = json::parse(result.out);
+    CHECK(object == json::parse(content(folder.path / "out/report.json")));
+    CHECK(object["command"] == (verb.starts_with("kmeans") ? "vmf kmeans" : "vmf mixture"));
+    CHECK(object["report"]["status"] == "converged");
+    const json& found = object["result"];
+    CHECK(found["weights"].size() == 3);
+    CHECK(found["trace"].size() >= 2);
+    CHECK(xml::parse(content(folder.path / "out/picture.svg")).all("image").size() == 3);
+    const auto means = halfulp::read_npy<double>(folder.path / "out/means.npy");
+    CHECK(means.shape == std::vector<std::ptrdiff_t>{3, 4});
+    const auto which = halfulp::read_npy<std::int32_t>(folder.path / "out/assignment.npy");
+    REQUIRE(which.shape == std::vector<std::ptrdiff_t>{600});
+    if (verb.find("random") != std::string::npos) continue;  // may find another optimum
+    for (std::size_t k = 0; k < 3; ++k) {
+      const auto begin = which.values.begin() + static_cast<std::ptrdiff_t>(200 * k);
+      const std::int32_t label = begin[0];
+      CHECK(std::count(begin, begin + 200, label) >= 198);
+      CHECK(means.values[static_cast<std::size_t>(4 * label) + k] > 0.99);
+      CHECK(found["counts"][static_cast<std::size_t>(label)].get<double>() ==
+            Approx(200).margin(2));
+    }
+    fs::remove_all(folder.path / "out");
+  }
+  const std::string command = "vmf mixture --components 3 --seed 5 " + points;
+  const Run text = run(folder, command + " --out " + in(folder, "one"));
+  CHECK(text.code == 0);
+  CHECK(text.out.find("BIC ") != std::string::npos);
+  CHECK(run(folder, command + " --threads 3 --quiet --out " + in(folder, "two")).code == 0);
+  for (const char* file : {"means.npy", "assignment.npy", "mixture.json", "picture.svg"})
+    CHECK(content(folder.path / "one" / file) == content(folder.path / "two" / file));
+  // The model gives the density of each row, whose sum is the likelihood.
+  const Run density = run(folder, "vmf logpdf " + points + " --model " + in(folder, "one") +
+                                      " --out " + in(folder, "l.npy"));
+  CHECK(density.code == 0);
+  long double sum = 0;
+  for (const double v : halfulp::read_npy<double>(folder.path / "l.npy").values) sum += v;
+  const json report = json::parse(content(folder.path / "one/report.json"));
+  CHECK(report["result"]["log_likelihood"].get<double>() == near(sum, 1e-11));
+  // BIC by its definition: 3 means in 3 dimensions, 3 concentrations, 2 weights
+  CHECK(report["result"]["bic"].get<double>() == near(14 * std::log(600.0L) - 2 * sum, 1e-11));
+  CHECK(run(folder,
+            "vmf mixture --components 3 --start " + in(folder, "one/means.npy") + " " + points)
+            .code == 0);
+
+  // Stopped early: what there is, is written.
+  const Run early = run(folder, "vmf mixture --components 3 --iterations 1 --tolerance 1e-12 " +
+                                    points + " --out " + in(folder, "early"));
+  CHECK(early.code == 3);
+  CHECK(fs::exists(folder.path / "early/mixture.json"));
+  CHECK(content(folder.path / "early/picture.svg").find("Not converged") != std::string::npos);
+
+  Values bad = x;
+  bad[4 * 17] += 1;
+  const std::string wrong = put(folder, "bad.npy", bad, {600, 4});
+  for (const std::string verb : {"mixture", "kmeans"}) {
+    for (const auto& [arguments, piece] : std::vector<std::pair<std::string, std::string>>{
+             {points, "--components"},
+             {points + " --components 601", "601"},
+             {points + " --components 0", "0"},
+             {points + " --components -1", "-1"},
+             {wrong + " --components 2", "bad.npy"},
+             {wrong + " --components 2", "17"},
+             {points + " --components 2 --weights " + put(folder, "w.npy", {1, 1}, {2}), "w.npy"},
+             {points + " --components 2 --image 3x3", "3x3"},
+             {points + " --components 2 --restarts 0", "restarts"},
+             {points + " --components 2 --start nothing.npy", "nothing.npy"},
+             {points + " --components 2 --start " + in(folder, "one/means.npy"), "must be 2 of 4"},
+             {points + " --components 2 --start random --restarts 2", "--restarts"},
+             {points + " --components 2 --tolerance -1", "-1"},
+             {points + " --components 2 --out " + in(folder, "x.npy"), "x.npy"},
+             {"nothing.npy --components 2", "nothing.npy"}}) {
+      const Run refused = run(folder, "vmf " + verb + " " + arguments);
+      INFO(verb << ' ' << arguments << '\n' << refused.err);
+      CHECK(refused.code == 2);
+      CHECK(refused.out.empty());
+      CHECK(refused.err.find(piece) != std::string::npos);
+    }
+  }
+}

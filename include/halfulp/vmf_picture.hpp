@@ -13,8 +13,8 @@
 /// sphere (p = 3): the density as colour, the data as dots, each mean direction with the cap that
 /// holds 95 % of its component, enlarged where that is small. One component: the angles between the
 /// data and its mean direction beside their fitted density, in any dimension. Several: a table with
-/// bars for weights and concentrations. Mean directions as images, and the likelihood of each
-/// iteration, where they are given.
+/// bars for weights and concentrations, numbered from 0 as assignments are. Mean directions as
+/// images, and the likelihood of each iteration, where they are given.
 ///
 /// The text is self-contained well-formed XML 1.0 in UTF-8; the same input gives the same bytes.
 namespace halfulp::vmf {
