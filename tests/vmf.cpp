@@ -344,10 +344,20 @@ TEST_CASE("batches of concentrations are the scalar values, for any number of th
       }
     }
   }
-  std::vector<double> three(3, 0.5), two(2, 0.5);
-  CHECK_THROWS_AS(kappa(two, three, three), halfulp::ShapeError);
-  CHECK_THROWS_AS(kappa(three, two, three), halfulp::ShapeError);
-  CHECK_THROWS_AS(kappa_complement(three, three, two), halfulp::ShapeError);
+}
+
+TEST_CASE("batches of concentrations refuse wrong sizes", "[vmf]") {
+  const std::vector<double> one = {3}, two = {3, 4}, three = {0.1, 0.2, 0.3};
+  std::vector<double> out(3);
+  CHECK_THROWS_WITH(halfulp::vmf::kappa(two, three, out),
+                    "halfulp::vmf::kappa: p.size() = 2, must be 3");
+  CHECK_THROWS_WITH(halfulp::vmf::kappa(one, two, out),
+                    "halfulp::vmf::kappa: length.size() = 2, must be 3");
+  CHECK_THROWS_WITH(halfulp::vmf::kappa_complement(one, two, out),
+                    Catch::Contains("complement.size() = 2, must be 3"));
+  CHECK_THROWS_AS(halfulp::vmf::kappa({}, three, out), halfulp::ShapeError);
+  CHECK_THROWS_AS(halfulp::vmf::kappa(one, {}, out), halfulp::ShapeError);
+  CHECK_THROWS_AS(halfulp::vmf::kappa(one, three, out, -1), halfulp::DomainError);
 }
 
 TEST_CASE("concentrations of every instruction set and of the device's formula", "[vmf]") {
