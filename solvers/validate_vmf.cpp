@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <limits>
@@ -268,7 +269,7 @@ void add_identities(Registry& registry) {
   });
   const auto monotone = [&](const char* name, Function f, bool complement) {
     add(name, [=](std::ptrdiff_t n, const Common& common) {
-      n = (n + 9) / 10;
+      n = std::max<std::ptrdiff_t>(1000, n / 10);
       const Values p = dimensions(n, common.seed + 3);
       const Values r = lengths(n, common.seed + 3);
       return count(n, common.threads, [&](std::size_t i) {
@@ -305,7 +306,7 @@ void add_identities(Registry& registry) {
     });
   });
   add("log C(a) - log C(b) = integral of A", [](std::ptrdiff_t n, const Common& common) {
-    n = (n + 9) / 10;
+    n = std::max<std::ptrdiff_t>(1000, n / 10);
     const Values p = dimensions(n, common.seed + 4), a = concentrations(n, common.seed + 4);
     return count(n, common.threads, [&](std::size_t i) {
       const double b = 1.5 * a[i];
@@ -326,7 +327,7 @@ void add_identities(Registry& registry) {
     });
   });
   add("the entropy at 0 is log of the surface", [](std::ptrdiff_t n, const Common& common) {
-    n = (n + 9) / 10;
+    n = std::max<std::ptrdiff_t>(1000, n / 10);
     const Values p = dimensions(n, common.seed + 6);
     return count(n, 1, [&](std::size_t i) {  // lgamma writes signgam
       const double a = 0.5 * p[i] * std::log(std::acos(-1.0)), b = std::lgamma(0.5 * p[i]);
@@ -336,7 +337,7 @@ void add_identities(Registry& registry) {
     });
   });
   add("the density sums to 1, p <= 100", [](std::ptrdiff_t n, const Common& common) {
-    n = (n + 999) / 1000;
+    n = std::max<std::ptrdiff_t>(1000, n / 1000);
     const Values p = dimensions(n, common.seed + 7), kappa = concentrations(n, common.seed + 7);
     return count(n, 1, [&](std::size_t i) {
       const double dimension = std::fmin(p[i], 2 + std::fmod(p[i], 98));
