@@ -167,7 +167,7 @@ TEST_CASE("every function is within its budget in every region, at other points"
       double worst = 0;
       std::string at;
       for (int i = 0; i < 15; ++i) {
-        const auto point = sample(static_cast<LengthRegion>(r), root.given, random);
+        const auto point = sample(static_cast<LengthRegion>(r), root.given, random, 31 * i);
         Ball kappa;
         REQUIRE(vmf_arb::concentration(kappa.v, point.p, root.given, point.value));
         const auto [hi, lo] = parts(kappa);
@@ -298,7 +298,7 @@ TEST_CASE("the concentration of a mean length gives it back, and rises with it",
   for (int i = 0; i < 3000; ++i) {
     const auto region = static_cast<LengthRegion>(i % vmf_points::length_regions);
     if (region == LengthRegion::ends || region == LengthRegion::seams) continue;
-    const auto at = sample(region, Given::length, random);
+    const auto at = sample(region, Given::length, random, i);
     INFO(place(at.p, at.value));
     const double k = halfulp::vmf::kappa(at.p, at.value);
     const auto back = halfulp::vmf::mean_length(at.p, k);

@@ -48,11 +48,13 @@ enum class LengthRegion {
   // with m = (p - 1)/2, T = (1 - R^2)/(1 + R^2), W = T/m in (0, 2]:
   seams,  // in W where the method or the number of terms changes; p/2 - 1 and kappa at distance 36
   edge,   // p = 2, where W = 2 T is largest
-  cells,  // those of the polynomials in W and T, half of it next to corners
+  cells,  // those of the polynomials in W and T
+  corners,  // theirs, from inside: one after the other, four of a cell
 };
-inline constexpr std::string_view length_names[] = {"random", "uniform", "ends", "circle", "few",
-                                                    "many",   "seams",   "edge", "cells"};
-inline constexpr int length_regions = 9;
+inline constexpr std::string_view length_names[] = {
+    "random", "uniform", "ends", "circle", "few", "many", "seams", "edge", "cells", "corners"};
+inline constexpr int length_regions = 10;
+inline constexpr int corners = 4 * 20 * 6;
 
 /// R and 1 - R from T = (1 - R^2)/(1 + R^2), and the one of the two that is asked for.
 inline double of_t(double t, Given given) {
@@ -69,7 +71,8 @@ inline double near(double x, double most, Random& random) {
 /// `given` near the end 0 of its range or, as 1 - small, near the other.
 inline double near_end(double small, bool zero) { return zero ? small : 1 - small; }
 
-inline Length sample(LengthRegion region, Given given, Random& random) {
+/// @param  index  of the point in its region
+inline Length sample(LengthRegion region, Given given, Random& random, int index) {
   const bool is_length = given == Given::length;
   const bool low = random.bits() % 2 == 0;  // R next to 0
   // log-uniform in R to 1e-8 or in 1 - R to 1e-12
@@ -131,17 +134,20 @@ inline Length sample(LengthRegion region, Given given, Random& random) {
       const double r = random.log_uniform(1e-10, 1);  // T next to 1
       return {p, is_length ? r : 1 - r};
     }
-    case LengthRegion::cells: {
+    case LengthRegion::cells:
+    case LengthRegion::corners: {
       double w = random.log_uniform(0.0197, 2), share = random.uniform();
-      if (low) {  // next to a corner
+      if (region == LengthRegion::corners) {
         constexpr double columns[] = {0, 0.0625, 0.125, 0.25, 0.5, 0.75, 1};
-        const int row = 1 + static_cast<int>(random.bits() % 17);
-        w = near(2 * std::cbrt(std::ldexp(1.0, -row)), 1e-3, random);
-        share =
-            columns[random.bits() % 7] + (random.uniform() - 0.5) * random.log_uniform(1e-16, 1e-3);
-        share = std::fmin(1, std::fabs(share));
+        const int column = index / 4 % 6, row = index / 24 % 20;
+        const double inside = random.log_uniform(1e-9, 1e-3),
+                     across = random.log_uniform(1e-9, 1e-3);
+        w = 2 * std::cbrt(std::ldexp(1.0, -row)) *
+            (index % 2 == 0 ? 1 - inside : std::cbrt(0.5) * (1 + inside));
+        const double low = columns[column], high = columns[column + 1];
+        share = index % 4 < 2 ? low + (high - low) * across : high - (high - low) * across;
       }
-      const double t = std::fmin(0.5 * w + share * (1 - 0.5 * w), 1 - 0x1p-52);
+      const double t = 0.5 * w + share * (1 - 0.5 * w);
       return {std::fmax(2, 2 * t / w + 1), of_t(t, given)};
     }
   }
