@@ -14,8 +14,8 @@
 /// v = p/2 - 1, with respect to the surface measure; mean direction mu, |mu| = 1, and concentration
 /// kappa >= 0 (0: uniform). Mean resultant length: |E x| = A_p(kappa) = I_{v+1}(kappa)/I_v(kappa).
 ///
-///     const halfulp::vmf::Fit fit = halfulp::vmf::fit(points, 784);   // n x 784 numbers, row by
-///     row fit.distribution.kappa;                                         // and fit.kappa_error
+///     const halfulp::vmf::Fit fit = halfulp::vmf::fit(points, 784);   // n x 784 numbers
+///     fit.distribution.kappa;                                         // and fit.kappa_error
 ///     halfulp::vmf::sample(fit.distribution, 42, samples);            // seed 42
 ///
 /// Points: n rows of p numbers, one row after the other (the bytes of a NumPy array (n, p)). They
@@ -90,27 +90,32 @@ struct Cosine {
 // ---- data ---------------------------------------------------------------------------------------
 
 struct DataOptions {
-  std::span<const double> weights = {};  ///< n frequencies >= 0, not all 0; empty: all 1
+  std::span<const double> weights = {};  ///< n frequencies >= 0, not all 0; empty: all 1. Rows of
+                                         ///< weight 0 do not count, but must be directions too
   bool normalise = false;                ///< rows of any norm but 0
   int threads = 0;                       ///< 0: OpenMP's default
 };
 
-/// out[i] = log f(x_i): kappa (mu . x_i - 1) + log_normaliser_scaled, the difference of the cosine
-/// from 1 without cancellation.
-/// @param     points  out.size() rows of mu.size() numbers
+/// out[i] = log f(x_i): kappa (mu . x_i - 1) + log_normaliser_scaled for mu and x_i divided by
+/// their norms, the difference of the cosine from 1 without cancellation. Weights are not used.
+/// @param     points  out.size() rows of mu.size() numbers; must not overlap out
 /// @throws    DomainError if |mu| differs from 1 by more than 1e-6 or kappa is not >= 0 and finite;
 ///            ShapeError. A row that is no direction gives NaN in its place
-/// @accuracy  budget `vmf_log_density`
+/// @accuracy  budget `vmf_log_density`, relative to max(1, |log f|), also where kappa (1 - mu . x)
+///            and log_normaliser_scaled cancel
+/// @cost      the time to read the points; same bits for any number of threads
 void log_density(const Distribution& distribution, std::span<const double> points,
                  std::span<double> out, const DataOptions& options = {});
-/// sum w_i log f(x_i).
+/// sum w_i log f(x_i), from the sum of w_i (1 - mu . x_i).
 /// @throws    as fit for bad rows
 [[nodiscard]] double log_likelihood(const Distribution& distribution,
                                     std::span<const double> points,
                                     const DataOptions& options = {});
 
-/// sum w x, its length over sum w, and what that lacks to 1, from the deviations and not from a
-/// difference.
+/// sum w x/|x|, its length R over sum w, and what that lacks to 1, all with the digits of the given
+/// numbers: R however much the rows cancel, 1 - R however little they differ.
+/// Where R is below 2^-75, all that is left of sums with twice the digits, it is 0; where all rows
+/// are within 2^-80 of one direction, 1 - R is 0.
 struct Resultant {
   std::vector<double> direction;  ///< unit vector; empty where the length is 0
   double length = 0, complement = 1;
@@ -119,13 +124,16 @@ struct Resultant {
 };
 /// @throws  DomainError naming the row: not finite, zero, or not of norm 1 (unless normalised);
 ///          naming the weight: negative, not finite; ShapeError if sizes do not fit
-/// @cost    two passes over the points; same bits for any number of threads
+/// @accuracy  budget `vmf_resultant`, relative
+/// @cost    a pass over the points, a second one where 1 - R is below about 2^-36; some pages a
+///          thread and 2 p numbers for every 256 rows. Same bits for any number of threads
 [[nodiscard]] Resultant resultant(std::span<const double> points, std::ptrdiff_t p,
                                   const DataOptions& options = {});
 
 enum class BiasCorrection {
   none,      ///< maximum likelihood
-  marginal,  ///< maximum of the marginal likelihood of the resultant's length: R A(n R k) = A(k)
+  marginal,  ///< maximum of the marginal likelihood of the resultant's length: R A(n R k) = A(k),
+             ///< and 0 where n R^2 <= 1
 };
 
 struct FitOptions {
@@ -137,14 +145,16 @@ struct FitOptions {
 struct Fit {
   Distribution distribution;
   Resultant resultant;
-  double kappa_error = 0;      ///< standard error of kappa: 1/sqrt(n A'(kappa))
+  double kappa_error = 0;      ///< standard error of kappa: 1/sqrt(n A'(kappa)); where that is
+                               ///< not small beside kappa, kappa_interval says more
   double direction_error = 0;  ///< of mu, an angle in any tangent direction, radians:
-                               ///< 1/sqrt(n kappa A(kappa))
+                               ///< 1/sqrt(n kappa A(kappa)); beyond 1 it says: none
   double log_likelihood = 0;
 };
 /// Maximum likelihood: mu the direction of the resultant, kappa by A_p(kappa) = its mean length.
-/// @throws  as resultant; DomainError if fewer than two rows have weight, if the length is 0 (every
-///          mu is as good) or 1 (all rows agree: kappa = inf)
+/// @throws  as resultant; DomainError if fewer than two rows have weight, if R <= 2^-53 (less than
+///          the rounding of the points, every mu is as good) or 1 - R = 0 (all rows agree: kappa =
+///          inf)
 /// @source  Mardia, Jupp (2000), 10.3.1; Schou (1978), Biometrika 65, 369 (marginal)
 [[nodiscard]] Fit fit(std::span<const double> points, std::ptrdiff_t p,
                       const FitOptions& options = {});
@@ -153,8 +163,10 @@ struct Interval {
   double lower, upper;
 };
 /// Confidence interval for kappa from n directions of mean resultant length R: where the marginal
-/// likelihood ratio of R stays below the quantile of chi^2 with one degree of freedom.
-/// @param   level  in (0, 1)
+/// likelihood ratio of R, twice the logarithm of C(k)^n/C(n R k) below its largest value, stays
+/// below the quantile of chi^2 with one degree of freedom. `lower` is 0 where that is so at 0.
+/// @param   resultant  1 - R > 0; R = 0 is no less than any other
+/// @param   level      in (0, 1)
 /// @throws  DomainError
 [[nodiscard]] Interval kappa_interval(const Resultant& resultant, double p, double level = 0.95);
 
@@ -163,6 +175,7 @@ struct Uniformity {
   double statistic;  ///< (1 - 1/(2n)) S + S^2/(2n (p + 2)), S = n p R^2; chi^2_p if uniform
   double p_value;
 };
+/// @throws  DomainError, also if the sum of weights is below 1
 /// @source  Mardia, Jupp (2000), eqs. 10.4.5 and 10.4.6
 [[nodiscard]] Uniformity uniformity(const Resultant& resultant, double p);
 
