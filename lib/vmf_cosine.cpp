@@ -60,11 +60,11 @@ class Exponent {
     r_ = r.hi;
     bend_ = bend.hi;
     slope_ = (bend - (a_ + 1)).hi;
-    const double curvature = std::fabs(bend_) + std::fabs(a_) * r_ * r_;
+    const double curvature = std::sqrt(std::fabs(bend_)) + std::sqrt(std::fabs(a_)) * r_;
     // of the slope, the curvature, the singularity at x exp(-y) = 2, of exp(-y)
     scale_ = std::fmin(1, 2 * std::log1p(1 / r_));
     if (slope_ < 0) scale_ = std::fmin(scale_, -4 / slope_);
-    if (curvature > 0) scale_ = std::fmin(scale_, 1.5 / std::sqrt(curvature));
+    scale_ = std::fmin(scale_, 1.5 / curvature);
   }
   [[nodiscard]] double slope() const { return slope_; }
   [[nodiscard]] double operator()(double y) const {

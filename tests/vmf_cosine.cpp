@@ -119,7 +119,7 @@ TEST_CASE("the cosine's distribution agrees with quadrature in MPFR", "[vmf][cos
   std::mt19937_64 bits(1);
   const auto uniform = [&] { return static_cast<double>(bits() >> 11) * 0x1p-53; };
   const auto check = [&](const Oracle& oracle, double p, double kappa, double w, double asked) {
-    if (!(w > 0 && w < 2)) return;
+    if (!(w > 0x1p-1022 && w < 2)) return;
     const Cosine c = cosine_complement(p, kappa, w);
     const auto exact = oracle(w, c.survival < c.cdf);
     if (exact.cdf > 1e-300) tails.add(relative(c.cdf, exact.cdf), p, kappa, w);
@@ -144,8 +144,6 @@ TEST_CASE("the cosine's distribution agrees with quadrature in MPFR", "[vmf][cos
     const double survival = i % 2 == 0 ? uniform() : std::exp(-600 * uniform());
     check({p, kappa}, p, kappa, cosine_quantile(p, kappa, survival), survival);
   }
-  WARN("tails " << tails.error << " u at " << tails.at << "; log-density " << density.error
-                << "; quantile " << quantile.error << " at " << quantile.at);
   INFO("tails at " << tails.at << ", density at " << density.at << ", quantile at " << quantile.at);
   CHECK(tails.error <= limit("vmf_cosine"));
   CHECK(density.error <= limit("vmf_cosine_log_density"));
