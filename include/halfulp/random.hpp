@@ -23,9 +23,9 @@ namespace halfulp {
 ///
 /// Bits come from philox with key = {seed low word, seed high word} and counter =
 /// {block low, block high, stream, kind + 256 attempt}: kind 0 for bits and uniforms, 1 for
-/// normals, 2 for integers, so the three do not share bits. Two 64-bit values make a block (words
-/// 0, 1 and words 2, 3, the first word low): element i of bits, uniforms and normals is in block i
-/// / 2.
+/// normals, 2 for integers, so the three do not share bits (3 and 4 are of vmf::sample). Two 64-bit
+/// values make a block (words 0, 1 and words 2, 3, the first word low): element i of bits, uniforms
+/// and normals is in block i / 2.
 class RandomStream {
  public:
   /// @param  stream  e.g. one a task or a replicate; streams of one seed never share a block
