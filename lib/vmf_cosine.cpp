@@ -60,11 +60,11 @@ class Exponent {
     r_ = r.hi;
     bend_ = bend.hi;
     slope_ = (bend - (a_ + 1)).hi;
-    const double curvature = std::fabs(bend_) + std::fabs(a_) * r_ * r_;
+    const double curvature = std::sqrt(std::fabs(bend_)) + std::sqrt(std::fabs(a_)) * r_;
     // of the slope, the curvature, the singularity at x exp(-y) = 2, of exp(-y)
     scale_ = std::fmin(1, 2 * std::log1p(1 / r_));
     if (slope_ < 0) scale_ = std::fmin(scale_, -4 / slope_);
-    if (curvature > 0) scale_ = std::fmin(scale_, 1.5 / std::sqrt(curvature));
+    scale_ = std::fmin(scale_, 1.5 / curvature);
   }
   [[nodiscard]] double slope() const { return slope_; }
   [[nodiscard]] double operator()(double y) const {
@@ -80,7 +80,8 @@ class Exponent {
                                  0x1.325f61bca3cbfp-3, 0x1.fe7af2bad386ap-4, 0x1.85c4ee79cc258p-4,
                                  0x1.fdfb1a2c1265dp-5, 0x1.bcddab4b7c211p-6};
     double sum = 0, begin = 0;
-    for (double length = scale_;; length *= 2) {
+    double length = scale_;
+    for (int panels = 0; panels < 100; ++panels, length *= 2) {  // 7 or so
       const double half = length / 2, middle = begin + half;
       double panel = 0;
       for (int i = 7; i >= 0; --i)
@@ -88,8 +89,9 @@ class Exponent {
                               std::exp((*this)(middle + half * node[i])));
       sum += half * panel;
       begin += length;
-      if (std::exp((*this)(begin)) * std::fmax(2 * length, 4) <= 0x1p-60 * sum) return sum;
+      if (std::exp((*this)(begin)) * std::fmax(2 * length, 4) <= 0x1p-60 * sum) break;
     }
+    return sum;
   }
 
  private:

@@ -80,12 +80,12 @@ void kappa_block(std::ptrdiff_t n, const double* p, bool one_p, const double* le
   }
 }
 
-void kappa_batch(std::string_view argument, std::span<const double> p,
-                 std::span<const double> length, bool complement, std::span<double> out,
-                 int threads) {
+void kappa_batch(std::span<const double> p, std::span<const double> length, bool complement,
+                 std::span<double> out, int threads) {
   const std::ptrdiff_t n = std::ssize(out);
-  if (p.size() != 1) detail::require_size("vmf::kappa", "p", std::ssize(p), n);
-  detail::require_size("vmf::kappa", argument, std::ssize(length), n);
+  const char* const function = complement ? "vmf::kappa_complement" : "vmf::kappa";
+  if (p.size() != 1) detail::require_size(function, "p", std::ssize(p), n);
+  detail::require_size(function, complement ? "complement" : "length", std::ssize(length), n);
   const bool one_p = p.size() == 1;
   parallel_blocks(n, detail::block_size, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     const auto at = static_cast<std::size_t>(begin);
@@ -110,12 +110,12 @@ double kappa_complement(double p, double complement) {
 
 void kappa(std::span<const double> p, std::span<const double> length, std::span<double> out,
            int threads) {
-  kappa_batch("length", p, length, false, out, threads);
+  kappa_batch(p, length, false, out, threads);
 }
 
 void kappa_complement(std::span<const double> p, std::span<const double> complement,
                       std::span<double> out, int threads) {
-  kappa_batch("complement", p, complement, true, out, threads);
+  kappa_batch(p, complement, true, out, threads);
 }
 
 }  // namespace halfulp::vmf

@@ -41,8 +41,9 @@ void sample(const Distribution& distribution, std::uint64_t seed, std::span<doub
             std::uint64_t first, int threads) {
   detail::require_distribution("vmf::sample", "distribution", distribution);
   const std::ptrdiff_t p = std::ssize(distribution.mu), n = std::ssize(out) / p;
-  detail::require(std::ssize(out) % p == 0, "vmf::sample", "out.size()", std::ssize(out),
-                  "a multiple of mu.size() = " + std::to_string(p));
+  if (std::ssize(out) % p != 0)
+    throw ShapeError("vmf::sample", "out.size()", std::to_string(out.size()),
+                     "a multiple of mu.size() = " + std::to_string(p));
   // the norm of mu may differ from 1, that of a sample may not
   dd square = 0;
   for (const double m : distribution.mu) square += kernel::two_prod(m, m);

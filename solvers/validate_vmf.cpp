@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <limits>
@@ -268,7 +269,7 @@ void add_identities(Registry& registry) {
   });
   const auto monotone = [&](const char* name, Function f, bool complement) {
     add(name, [=](std::ptrdiff_t n, const Common& common) {
-      n = (n + 9) / 10;
+      n = std::max<std::ptrdiff_t>(1000, n / 10);
       const Values p = dimensions(n, common.seed + 3);
       const Values r = lengths(n, common.seed + 3);
       return count(n, common.threads, [&](std::size_t i) {
@@ -282,16 +283,17 @@ void add_identities(Registry& registry) {
   };
   monotone("kappa rises in R, neighbouring doubles", kappa_of_length, false);
   monotone("kappa falls in 1 - R, neighbouring doubles", kappa_of_complement, true);
-  // m = (p - 1)/2, T = (1 - R^2)/(1 + R^2): the seam T/m = 1/40; and that of A at distance 36
+  // W = T/m, m = (p - 1)/2, T = (1 - R^2)/(1 + R^2): the seams in W; and that of A at distance 36
   add("kappa rises across seams, +-1000 doubles", [](std::ptrdiff_t, const Common& common) {
-    constexpr int reach = 1000, lines = 32;
+    constexpr int reach = 1000, lines = 64;
     return count(2 * lines * reach * 2, common.threads, [&](std::size_t i) {
       const auto line = static_cast<int>(i / (2 * reach));
       const double share = (line % lines + 0.5) / lines;
       double p = 0, r = 0;
-      if (line < lines) {
-        const double m = 0.5 * std::pow(79, share), t = m / 40;
-        p = 2 * m + 1, r = std::sqrt((1 - t) / (1 + t));
+      if (line < lines) {  // edges of rows of cells, the last of them where the series begins
+        const double w = 2 * std::cbrt(std::ldexp(1.0, -1 - line % 17));
+        const double t = w / 2 + share * (1 - w / 2);
+        p = 2 * t / w + 1, r = std::sqrt((1 - t) / (1 + t));
       } else {
         const double v = 36 * share;
         p = 2 * v + 2, r = halfulp::vmf::mean_length(p, std::sqrt((36 - v) * (36 + v))).value;
@@ -304,7 +306,7 @@ void add_identities(Registry& registry) {
     });
   });
   add("log C(a) - log C(b) = integral of A", [](std::ptrdiff_t n, const Common& common) {
-    n = (n + 9) / 10;
+    n = std::max<std::ptrdiff_t>(1000, n / 10);
     const Values p = dimensions(n, common.seed + 4), a = concentrations(n, common.seed + 4);
     return count(n, common.threads, [&](std::size_t i) {
       const double b = 1.5 * a[i];
@@ -325,7 +327,7 @@ void add_identities(Registry& registry) {
     });
   });
   add("the entropy at 0 is log of the surface", [](std::ptrdiff_t n, const Common& common) {
-    n = (n + 9) / 10;
+    n = std::max<std::ptrdiff_t>(1000, n / 10);
     const Values p = dimensions(n, common.seed + 6);
     return count(n, 1, [&](std::size_t i) {  // lgamma writes signgam
       const double a = 0.5 * p[i] * std::log(std::acos(-1.0)), b = std::lgamma(0.5 * p[i]);
@@ -335,7 +337,7 @@ void add_identities(Registry& registry) {
     });
   });
   add("the density sums to 1, p <= 100", [](std::ptrdiff_t n, const Common& common) {
-    n = (n + 999) / 1000;
+    n = std::max<std::ptrdiff_t>(1000, n / 1000);
     const Values p = dimensions(n, common.seed + 7), kappa = concentrations(n, common.seed + 7);
     return count(n, 1, [&](std::size_t i) {
       const double dimension = std::fmin(p[i], 2 + std::fmod(p[i], 98));
@@ -440,7 +442,7 @@ void register_vmf(Registry& registry) {
   function("vmf log-normaliser --scaled", "vmf_log_normaliser_scaled", log_normaliser_scaled,
            Normaliser::scaled);
   function("vmf entropy", "vmf_entropy", entropy, Normaliser::entropy);
-  const auto concentration = [&](const char* verb, const char* table, Function f, bool complement) {
+  const auto concentration = [&](const char* verb, const char* table, bool complement) {
     registry.entries.push_back(
         {.module = "vmf",
          .verb = verb,
@@ -448,8 +450,13 @@ void register_vmf(Registry& registry) {
          .arguments = {"p", complement ? "complement" : "R"},
          .budget = "vmf_kappa",
          .metric = Metric::conditioned,
-         .evaluate = [f](const Values& p, const Values& given, Values& out,
-                         int threads) { evaluate(f, p, given, out, threads); },
+         .evaluate =
+             [complement](const Values& p, const Values& given, Values& out, int threads) {
+               if (complement)
+                 halfulp::vmf::kappa_complement(p, given, out, threads);
+               else
+                 halfulp::vmf::kappa(p, given, out, threads);
+             },
          .peers = kappa_peers(complement),
          .across = across,
          .up = {"log<sub>10</sub> R/(1 - R)", -16, 16,
@@ -465,8 +472,8 @@ void register_vmf(Registry& registry) {
                return std::log10(2 * lack * (2 - lack) / (1 + square) / (p - 1));
              }}});
   };
-  concentration("vmf kappa", "vmf_kappa", kappa_of_length, false);
-  concentration("vmf kappa --complement", "vmf_kappa_complement", kappa_of_complement, true);
+  concentration("vmf kappa", "vmf_kappa", false);
+  concentration("vmf kappa --complement", "vmf_kappa_complement", true);
   add_identities(registry);
   add_special_values(registry);
 }

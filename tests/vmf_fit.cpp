@@ -331,6 +331,16 @@ TEST_CASE("resultants of rows that cancel", "[vmf]") {
   }
 }
 
+TEST_CASE("resultants far below the rounding of the rows", "[vmf]") {
+  for (const double tiny : {1e-18, 3e-22}) {
+    const std::vector<double> points = {1, tiny, -1, tiny};
+    const auto r = vmf::resultant(points, 2);
+    CHECK(r.length == Approx(tiny).epsilon(1e-15));
+    CHECK(r.direction == std::vector<double>{0, 1});
+    CHECK_THROWS_AS(vmf::fit(points, 2), halfulp::DomainError);
+  }
+}
+
 TEST_CASE("resultants of many rows", "[vmf]") {
   Random random(5);
   std::vector<double> points;

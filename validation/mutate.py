@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Breaks one stored coefficient at a time, each just enough to move a logarithm by 16 u max(1, |log|)
-somewhere in its region, and asks whether `halfulp validate bessel` notices.
+"""Breaks one stored coefficient at a time, each just enough to move a logarithm by 16 u max(1, |log|), or
+a concentration by 16 u (1 + condition number) of it, somewhere in its region, and asks whether
+`halfulp validate` notices.
 
-    validation/mutate.py PROGRAM [--count 100] [--seed 1] [--jobs 2]
+    validation/mutate.py PROGRAM [--module bessel|vmf] [--count 100] [--seed 1] [--jobs 2]
 
 PROGRAM is a built `halfulp`. A copy of it is changed where the coefficient stands, everywhere it does,
 and run; nothing is built and the sources stay as they are. Exit code 0 if at least 95 % were caught.
@@ -21,6 +22,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CELLS = ROOT / "lib/detail/bessel_cells.hpp"
 TABLES = ROOT / "include/halfulp/kernel/bessel_tables.hpp"
+VMF = ROOT / "include/halfulp/kernel/vmf_tables.hpp"
 U = 2.0**-53
 
 
@@ -88,21 +90,70 @@ def series_mutant(rng):
     return old, old + 16 * U * size * 40.0**k * rng.choice((-1, 1)), f"s_{k} T^{j}"
 
 
+class VmfCells:
+    """Of kappa = R/(1 - R^2) (p - 1)(1 + W G/2): G/2 by polynomials in the share of T in its range and in W."""
+
+    def __init__(self):
+        text = VMF.read_text()
+
+        def numbers(name):
+            return re.search(name + r"\(int k\) \{\n.*?\{(.*?)\}", text).group(1)
+
+        def ends(name):
+            return [float.fromhex(number) for number in numbers(name).split(",") if number.strip()]
+
+        self.rows, self.columns = ends("vmf_cell_row"), ends("vmf_cell_column")
+        body = re.search(r"vmf_cell\(int row, int column\) \{\n.*?\{\n(.*?)\};", text, re.S).group(1)
+        lines = [[number.strip() for number in line.split(",")[:-1]] for line in body.strip().split("\n")]
+        self.cells = []
+        while lines:
+            powers = int(lines[0][0])
+            self.cells.append([line[1:] for line in lines[1:1 + powers]])
+            lines = lines[1 + powers:]
+
+    def value(self, cell, a, b):
+        total = 0.0
+        for row in cell:
+            p = 0.0
+            for number in row:
+                p = p * b + float.fromhex(number)
+            total = total * a + p
+        return total
+
+    def mutant(self, rng):
+        number = rng.randrange(len(self.cells))
+        row, column = divmod(number, len(self.columns) - 1)
+        cell = self.cells[number]
+        i = rng.randrange(len(cell))
+        j = rng.randrange(len(cell[i]))
+        deltas = []
+        for a, b in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+            w = self.rows[row if b > 0 else row + 1]
+            t = 0.5 * w + self.columns[column + (a > 0)] * (1 - 0.5 * w)
+            half = self.value(cell, a, b)
+            deltas.append(16 * U * (1 + 1 / (2 * t * half)) * (1 + w * half) / w)
+        old = float.fromhex(cell[i][j])
+        return (old, old + min(deltas) * rng.choice((-1, 1)),
+                f"vmf cell {number}, a^{len(cell) - 1 - i} b^{len(cell[i]) - 1 - j}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", type=pathlib.Path)
+    parser.add_argument("--module", choices=("bessel", "vmf"), default="bessel")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    cells = Cells()
+    cells = Cells() if args.module == "bessel" else VmfCells()
     program = args.program.read_bytes()
 
     def chosen():
         """Coefficients whose bytes stand for nothing else: short ones such as 1/8 may."""
         while True:
-            old, new, what = cells.mutant(rng) if rng.random() < 0.75 else series_mutant(rng)
+            old, new, what = (cells.mutant(rng) if args.module == "vmf" or rng.random() < 0.75
+                              else series_mutant(rng))
             pattern = struct.pack("<d", old)
             if new != old and not pattern.startswith(b"\0\0\0") and pattern in program:
                 return pattern, struct.pack("<d", new), f"{what}: {old.hex()} -> {new.hex()}"
@@ -113,7 +164,7 @@ def main():
             copy = pathlib.Path(folder) / "halfulp"
             copy.write_bytes(program.replace(old, new))
             copy.chmod(0o755)
-            code = subprocess.run([copy, "validate", "bessel", "--samples", "1000", "--threads", "1",
+            code = subprocess.run([copy, "validate", args.module, "--samples", "1000", "--threads", "1",
                                    "--data", ROOT / "validation"],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
         return code, what

@@ -132,7 +132,8 @@ struct Resultant {
 
 enum class BiasCorrection {
   none,      ///< maximum likelihood
-  marginal,  ///< maximum of the marginal likelihood of the resultant's length: R A(n R k) = A(k)
+  marginal,  ///< maximum of the marginal likelihood of the resultant's length: R A(n R k) = A(k),
+             ///< and 0 where n R^2 <= 1
 };
 
 struct FitOptions {

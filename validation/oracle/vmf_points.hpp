@@ -45,14 +45,16 @@ enum class LengthRegion {
   circle,   // p = 2 and the doubles that follow
   few,      // p in [2, 10]
   many,     // p in [1e4, 1e6]
-  seams,    // p/2 - 1 and kappa at distance 36 from 0; m = (p - 1)/2, T = (1 - R^2)/(1 + R^2),
-            // T/m = 1/40
-  edge,     // p = 2, where T/m = 2 T is largest
-  cells,    // uniform in T and log-uniform in T/m from 1/40 to 2
+  // with m = (p - 1)/2, T = (1 - R^2)/(1 + R^2), W = T/m in (0, 2]:
+  seams,  // in W where the method or the number of terms changes; p/2 - 1 and kappa at distance 36
+  edge,   // p = 2, where W = 2 T is largest
+  cells,  // those of the polynomials in W and T
+  corners,  // theirs, from inside: one after the other, four of a cell
 };
-inline constexpr std::string_view length_names[] = {"random", "uniform", "ends", "circle", "few",
-                                                    "many",   "seams",   "edge", "cells"};
-inline constexpr int length_regions = 9;
+inline constexpr std::string_view length_names[] = {
+    "random", "uniform", "ends", "circle", "few", "many", "seams", "edge", "cells", "corners"};
+inline constexpr int length_regions = 10;
+inline constexpr int corners = 4 * 20 * 6;
 
 /// R and 1 - R from T = (1 - R^2)/(1 + R^2), and the one of the two that is asked for.
 inline double of_t(double t, Given given) {
@@ -60,10 +62,17 @@ inline double of_t(double t, Given given) {
   return given == Given::length ? r : 2 * t / ((1 + t) * (1 + r));
 }
 
+/// x (1 +- up to `most`), log-uniformly close.
+inline double near(double x, double most, Random& random) {
+  const double by = random.log_uniform(1e-16, most);
+  return x * (1 + (random.bits() % 2 == 0 ? by : -by));
+}
+
 /// `given` near the end 0 of its range or, as 1 - small, near the other.
 inline double near_end(double small, bool zero) { return zero ? small : 1 - small; }
 
-inline Length sample(LengthRegion region, Given given, Random& random) {
+/// @param  index  of the point in its region
+inline Length sample(LengthRegion region, Given given, Random& random, int index) {
   const bool is_length = given == Given::length;
   const bool low = random.bits() % 2 == 0;  // R next to 0
   // log-uniform in R to 1e-8 or in 1 - R to 1e-12
@@ -100,12 +109,18 @@ inline Length sample(LengthRegion region, Given given, Random& random) {
       return {p, random.bits() % 2 == 0 ? either() : 1 - random.uniform()};
     case LengthRegion::seams: {
       if (low) {
-        const double m = random.log_uniform(0.5, 39);
-        return {2 * m + 1, of_t(m / 40 * (1 + 0.02 * (random.uniform() - 0.5)), given)};
+        // where the cells begin, and where the series takes one term more
+        constexpr double least_cell = 0.019686266203;
+        constexpr double terms[] = {7.45e-9, 3.81e-6, 7.5e-5,   4.2e-4,  1.27e-3,  2.75e-3, 4.81e-3,
+                                    7.33e-3, 1.02e-2, 1.315e-2, 1.62e-2, 1.918e-2, 2.206e-2};
+        const bool cell = random.bits() % 2 == 0;
+        const double w =
+            near(cell ? least_cell : terms[random.bits() % 13], cell ? 1e-9 : 2e-2, random);
+        const double m = random.log_uniform(0.5, std::fmin(1 / w, 5e5));
+        return {2 * m + 1, of_t(w * m, given)};
       }
       const double v = 36 * random.uniform();
-      const double kappa = std::sqrt((36 - v) * (36 + v)) *
-                           (1 + random.log_uniform(1e-15, 1e-3) * (v < 18 ? 1 : -1));
+      const double kappa = near(std::sqrt((36 - v) * (36 + v)), 1e-3, random);
       vmf_arb::Ball value;
       p = 2 * v + 2;
       vmf_arb::evaluate(value.v, is_length ? Function::length : Function::complement, p, kappa);
@@ -119,10 +134,21 @@ inline Length sample(LengthRegion region, Given given, Random& random) {
       const double r = random.log_uniform(1e-10, 1);  // T next to 1
       return {p, is_length ? r : 1 - r};
     }
-    case LengthRegion::cells: {
-      const double m = random.log_uniform(0.5, 39.9);
-      const double w = random.log_uniform(1.0 / 40, 1 / m);
-      return {2 * m + 1, of_t(w * m, given)};
+    case LengthRegion::cells:
+    case LengthRegion::corners: {
+      double w = random.log_uniform(0.0197, 2), share = random.uniform();
+      if (region == LengthRegion::corners) {
+        constexpr double columns[] = {0, 0.0625, 0.125, 0.25, 0.5, 0.75, 1};
+        const int column = index / 4 % 6, row = index / 24 % 20;
+        const double inside = random.log_uniform(1e-9, 1e-3),
+                     across = random.log_uniform(1e-9, 1e-3);
+        w = 2 * std::cbrt(std::ldexp(1.0, -row)) *
+            (index % 2 == 0 ? 1 - inside : std::cbrt(0.5) * (1 + inside));
+        const double low = columns[column], high = columns[column + 1];
+        share = index % 4 < 2 ? low + (high - low) * across : high - (high - low) * across;
+      }
+      const double t = 0.5 * w + share * (1 - 0.5 * w);
+      return {std::fmax(2, 2 * t / w + 1), of_t(t, given)};
     }
   }
   return {2, 0.5};
@@ -210,8 +236,7 @@ inline Concentration sample(Region region, Function f, Random& random) {
     case Region::seams: {
       constexpr double w[] = {36,  36,   36,     39.3, 44.94, 52.94, 64.9, 83.5, 115.1, 174.5, 304,
                               654, 1985, 1.11e4, 38.3, 41.3,  45.3,  50.5, 57.4, 66.9,  80.6,  101};
-      const double near = random.log_uniform(1e-16, 1e-3);
-      const double radius = w[random.bits() % 22] * (1 + (random.bits() % 2 == 0 ? near : -near));
+      const double radius = near(w[random.bits() % 22], 1e-3, random);
       const double angle = 1.5707963267948966 * random.uniform();
       return {2 + 2 * radius * std::sin(angle), radius * std::cos(angle)};
     }

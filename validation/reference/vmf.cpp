@@ -105,13 +105,14 @@ void write_concentration(const std::string& folder, const std::string& name, Giv
   for (int r = 0; r < vmf_points::length_regions; ++r) {
     const auto region = static_cast<LengthRegion>(r);
     bessel_points::Random random(4000 + static_cast<unsigned>(r));
-    const int count = region == LengthRegion::cells ? 300
+    const int count = region == LengthRegion::corners ? vmf_points::corners
+                      : region == LengthRegion::cells ? 300
                       : region == LengthRegion::random || region == LengthRegion::edge ||
                               region == LengthRegion::seams
                           ? 160
                           : 60;
     for (int i = 0; i < count && i < last; ++i) {
-      const auto at = sample(region, given, random);
+      const auto at = sample(region, given, random, i);
       Ball kappa;
       if (!vmf_arb::concentration(kappa.v, at.p, given, at.value)) disagree(name, at.p, at.value);
       const double condition = vmf_arb::condition(at.p, at.value, kappa.v);
