@@ -351,7 +351,7 @@ TEST_CASE("vmf turns images into directions and fits classes", "[vmf_program]") 
   }
 }
 
-TEST_CASE("vmf mixture and kmeans find components and write a folder", "[vmf_program]") {
+TEST_CASE("vmf mixture and kmeans find components and write a folder", "[.vmf_mixture]") {
   const Folder folder;
   // Three groups of 200 in four dimensions, far apart.
   Values x;
