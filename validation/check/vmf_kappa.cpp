@@ -1,14 +1,15 @@
 // check_vmf_kappa FILE.csv ...: how far printed concentrations are from A_p(kappa) = R.
 //
 // The tables are what `halfulp vmf kappa --points` and `halfulp vmf classes` print: columns p,
-// kappa, and complement (1 - R, taken where there is one) or R. A_p comes from its continued
-// fraction
+// kappa, and R or complement, 1 - R. The residual is A_p(kappa) - R in ulp of R, or 1 - A_p(kappa)
+// less the complement in ulp of that if there is no R; the error of kappa is from the complement
+// where there is one, which has more digits. A_p comes from its continued fraction
 //
-//     I_{v+1}(x)/I_v(x) = 1/(b_1 + 1/(b_2 + ...)),   b_k = 2 (v + k)/x,   v = p/2 - 1   (DLMF
-//     10.33.1)
+//     I_{v+1}(x)/I_v(x) = 1/(b_1 + 1/(b_2 + ...)),   b_k = 2 (v + k)/x,   v = p/2 - 1
 //
-// in MPFR with 70 digits: all terms are positive, so that two neighbouring convergents enclose it.
-// Exit code 1 if a concentration is off by more than 4 u (1 + condition number), u = 2^-53.
+// (DLMF 10.33.1) in MPFR with 70 digits: all terms are positive, so that two neighbouring
+// convergents enclose it. Exit code 1 if a concentration is off by more than 4 u (1 + condition
+// number), u = 2^-53.
 #include <algorithm>
 #include <boost/multiprecision/mpfr.hpp>
 #include <cmath>
@@ -74,8 +75,10 @@ int main(int argc, char** argv) {
         const double error = static_cast<double>(abs(residual) / slope / k);  // relative, of kappa
         const double condition = static_cast<double>(found / (k * slope));
         const double units = error / (u * (1 + condition));
+        const double shown = has(table, "R") ? table.column("R")[i] : given[i];
+        const Real apart = (has(table, "R") ? length : found) - shown;
         std::printf("%.17g,%.17g,%.3f,%.3f,%.3f\n", p[i], kappa[i],
-                    static_cast<double>(residual) / ulp(given[i]), error * kappa[i] / ulp(kappa[i]),
+                    static_cast<double>(apart) / ulp(shown), error * kappa[i] / ulp(kappa[i]),
                     units);
         if (!(units <= worst)) worst = units;
         ++rows;
