@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 #include <tuple>
+#include <utility>
 
 #include "halfulp/npy.hpp"
 #include "halfulp/random.hpp"
@@ -43,7 +44,7 @@ struct Outcome {
   std::vector<int> reseeded;
   std::string trace_label;
   json result;  ///< what only this verb has
-  std::vector<std::string> facts;
+  std::vector<std::pair<std::string, double>> facts;
   double seconds = 0;
 };
 
@@ -151,7 +152,8 @@ std::string picture_of(const Options& options, const Input& input, const Outcome
   picture.facts = {std::to_string(input.points.n) + " directions in " +
                        std::to_string(input.points.p) + " dimensions",
                    std::to_string(outcome.rows.size()) + " components"};
-  picture.facts.insert(picture.facts.end(), outcome.facts.begin(), outcome.facts.end());
+  for (const auto& [name, value] : outcome.facts)
+    picture.facts.push_back(name + ' ' + halfulp::number_text(static_cast<float>(value)));
   if (!outcome.report.ok())
     picture.alarm = "Not converged: " + std::string(halfulp::to_string(outcome.report.status)) +
                     " after " + std::to_string(outcome.report.iterations) + " iterations";
@@ -183,7 +185,8 @@ std::string text_of(const Options& options, const Common& common, const Input& i
                      std::string(halfulp::to_string(outcome.report.status)) + " after " +
                      std::to_string(outcome.report.iterations) + " iterations, " +
                      halfulp::number_text(static_cast<float>(outcome.seconds)) + " s\n";
-  for (const std::string& fact : outcome.facts) text += "  " + fact + '\n';
+  for (const auto& [name, value] : outcome.facts)
+    text += "  " + name + ' ' + common.number(value) + '\n';
   const auto column = [&](std::string cell, std::size_t width) {
     return cell.size() < width ? std::string(width - cell.size(), ' ') + cell : " " + cell;
   };
@@ -303,8 +306,7 @@ void run_mixture(const Options& options, const Common& common, Exit& exit) {
                     {"em", options.hard ? "hard" : "soft"},
                     {"concentration", options.shared ? "shared" : "free"},
                     {"kappa_limit", fitting.max_kappa}};
-  outcome.facts = {"log-likelihood " + common.number(fit.log_likelihood),
-                   "AIC " + common.number(fit.aic), "BIC " + common.number(fit.bic)};
+  outcome.facts = {{"log-likelihood", fit.log_likelihood}, {"AIC", fit.aic}, {"BIC", fit.bic}};
   finish(options, common, exit, input, outcome, [&](const fs::path& folder) {
     vmf::save_mixture(fit.mixture, folder, json(outcome.result).dump());
   });
@@ -353,6 +355,10 @@ void run_kmeans(const Options& options, const Common& common, Exit& exit) {
       part.insert(part.end(), from, from + input.points.p);
       if (!input.weights.empty()) part_weights.push_back(input.weights[i]);
     }
+    if (part.empty()) {
+      outcome.rows.push_back({0, 0, 0, 0, 0});
+      continue;
+    }
     const vmf::Resultant r = vmf::resultant(
         part, input.points.p,
         {.weights = part_weights, .normalise = options.normalise, .threads = common.threads});
@@ -364,7 +370,7 @@ void run_kmeans(const Options& options, const Common& common, Exit& exit) {
   }
   outcome.result = {
       {"objective", found.objective}, {"mean_cosine", found.objective / total}, {"run", found.run}};
-  outcome.facts = {"mean cosine " + common.number(found.objective / total)};
+  outcome.facts = {{"mean cosine", found.objective / total}};
   finish(options, common, exit, input, outcome, [&](const fs::path& folder) {
     halfulp::write_npy<double>(folder / "means.npy", found.means,
                                {options.components, input.points.p});
