@@ -448,7 +448,7 @@ class Sphere {
 
   void draw_density(const Density& density, const Scale& scale, std::span<const Rgb> palette,
                     bool square_root) {
-    constexpr int side = 380;
+    constexpr int side = 300;
     std::vector<std::uint8_t> indices;
     for (int j = 0; j < side; ++j) {
       for (int i = 0; i < side; ++i) {
