@@ -115,6 +115,12 @@ void run_fit(const Options& options, const Common& common) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const vmf::Interval interval = vmf::kappa_interval(fit.resultant, p, level);
   const vmf::Uniformity uniformity = vmf::uniformity(fit.resultant, p);
+  const double found = fit.distribution.kappa;
+  if (!(interval.lower <= found && found <= interval.upper))
+    common.warn(options.points + ": kappa = " + halfulp::number_text(found) +
+                " is outside of its " + halfulp::number_text(100 * level) +
+                " % interval: few points for so many dimensions bias it upwards; --correction "
+                "marginal takes that off");
   if (!options.picture.empty()) {
     vmf::Picture picture;
     picture.title =

@@ -221,6 +221,17 @@ TEST_CASE("vmf reads single precision, text, weights, and rows of any norm", "[v
       put(folder, "t.npy", {0.6, 0.8, 0.6, 0.8, 0.8, 0.6, 0.28, 0.96}, {4, 2});
   CHECK(kappa(points + " --weights " + weights) == Approx(kappa(twice)).epsilon(1e-13));
   CHECK(kappa(points + " --correction marginal") < reference);
+  // Ten points in 2000 dimensions: the estimate is far off, and that is said.
+  const std::string few = in(folder, "few.npy");
+  CHECK(run(folder, "vmf sample --dim 2000 --kappa 100 --count 10 --out " + few).code == 0);
+  const Run biased = run(folder, "vmf fit --json " + few);
+  CHECK(biased.code == 0);
+  CHECK(biased.err.find("--correction marginal") != std::string::npos);
+  CHECK(run(folder, "vmf fit --quiet " + few).err.empty());
+  const Run mended = run(folder, "vmf fit --json --correction marginal " + few);
+  CHECK(mended.err.empty());
+  const double kappa_found = json::parse(mended.out)["result"]["kappa"];
+  CHECK(kappa_found < 0.5 * json::parse(biased.out)["result"]["kappa"].get<double>());
 }
 
 TEST_CASE("vmf refuses bad input by file, row, value and rule", "[vmf_program]") {
