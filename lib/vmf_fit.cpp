@@ -40,8 +40,7 @@ struct Points {
   std::ptrdiff_t n, p;
   bool normalise;
   std::span<const double> weights;
-  double
-      weight_unit;  ///< a power of two, so that sums of weighted products do not over- or underflow
+  double weight_unit;  ///< a power of two: in it, sums neither over- nor underflow
   int threads;
 
   /// Blocks are what threads take, and what sums are made of: a matter of p alone.

@@ -423,26 +423,36 @@ struct Bits {
   HWY_ALIGN std::uint64_t low[chunk / 2];
 };
 
-/// Those of n blocks.
-HWY_NOINLINE void draw(const Keys& keys, std::uint64_t row, std::uint64_t block, std::ptrdiff_t n,
-                       Bits& bits) {
+/// Those of the blocks from `begin` in steps of n vectors, as far as whole steps go. Returns how
+/// far.
+template <int n>
+HWY_INLINE std::ptrdiff_t draw_steps(const Keys& keys, std::uint64_t row, std::uint64_t block,
+                                     std::ptrdiff_t begin, std::ptrdiff_t end, Bits& bits) {
   const DU du;
-  constexpr int m = 2 * parts;
-  for (std::ptrdiff_t i = 0; i < n; i += m * lanes) {
-    Words random[m];
-    for (int k = 0; k < m; ++k)
+  for (; begin + n * lanes <= end; begin += n * lanes) {
+    Words random[n];
+    for (int k = 0; k < n; ++k)
       random[k] = {{hn::Set(du, row), hn::Set(du, row >> 32),
-                    hn::Iota(du, block + static_cast<std::uint64_t>(i + k * lanes)),
+                    hn::Iota(du, block + static_cast<std::uint64_t>(begin + k * lanes)),
                     hn::Set(du, tangent_kind)}};
     philox(keys, random);
-    for (int k = 0; k < m; ++k) {
+    for (int k = 0; k < n; ++k) {
       const Words& x = random[k];
-      hn::Store(uniform(x.word[0], x.word[1]), D(), bits.u + i + k * lanes);
-      hn::Store(one_and_fraction(x.word[2], x.word[3]), D(), bits.turn + i + k * lanes);
-      hn::Store(x.word[2], du, bits.low + i + k * lanes);
+      const std::ptrdiff_t to = begin + k * lanes;
+      hn::Store(uniform(x.word[0], x.word[1]), D(), bits.u + to);
+      hn::Store(one_and_fraction(x.word[2], x.word[3]), D(), bits.turn + to);
+      hn::Store(x.word[2], du, bits.low + to);
     }
   }
+  return begin;
 }
+/// Those of n blocks, n a multiple of 8.
+HWY_NOINLINE void draw(const Keys& keys, std::uint64_t row, std::uint64_t block, std::ptrdiff_t n,
+                       Bits& bits) {
+  const std::ptrdiff_t at = draw_steps<4>(keys, row, block, 0, n, bits);
+  draw_steps<1>(keys, row, block, at, n, bits);
+}
+
 /// The normals of n blocks, n a multiple of 8.
 HWY_NOINLINE void transform(const Bits& bits, std::ptrdiff_t n, double* to) {
   for (std::ptrdiff_t i = 0; i < n; i += width)

@@ -593,18 +593,29 @@ Ratio ratio(std::ptrdiff_t p, const Real& k) {
   return r;
 }
 
-const MarginalCase marginal_cases[] = {
-    {2, 5, 0.5},          {2, 40, 0.8},      {3, 3, 0.3},           {3, 100, 0.88},
-    {3, 100, 0.95},       {3, 1e9, 0.9999},  {10, 20, 1e-3},        {10, 20, 1e-15},
-    {784, 10, 0.6},       {784, 70000, 0.2}, {784, 70000, 0.99},    {784, 1e9, 1e-15},
-    {1000000, 2, 1e-4},   {1000000, 5, 0.5}, {1000000, 1e9, 0.999}, {1000000, 1e9, 1e-3},
-    {1000000, 1e9, 1e-15}};
+std::vector<MarginalCase> marginal_cases() {
+  std::vector<MarginalCase> cases = {
+      {2, 5, 0.5},          {2, 40, 0.8},      {3, 3, 0.3},           {3, 100, 0.88},
+      {3, 100, 0.95},       {3, 1e9, 0.9999},  {10, 20, 1e-3},        {10, 20, 1e-15},
+      {784, 10, 0.6},       {784, 70000, 0.2}, {784, 70000, 0.99},    {784, 1e9, 1e-15},
+      {1000000, 2, 1e-4},   {1000000, 5, 0.5}, {1000000, 1e9, 0.999}, {1000000, 1e9, 1e-3},
+      {1000000, 1e9, 1e-15}};
+  Random random(11);
+  for (int i = 0; i < 60; ++i) {
+    const double n = std::floor(random.log_uniform(2, 1e9));
+    // 1 - R down to 1e-15, or R down to where the estimate becomes 0
+    const double complement =
+        i % 2 == 0 ? random.log_uniform(1e-15, 0.5) : 1 - random.log_uniform(1 / std::sqrt(n), 1);
+    cases.push_back({static_cast<std::ptrdiff_t>(random.log_uniform(2, 2e4)), n, complement});
+  }
+  return cases;
+}
 
 }  // namespace
 
 TEST_CASE("the marginal estimate solves Schou's equation", "[vmf]") {
   double largest = 0;
-  for (const MarginalCase& c : marginal_cases) {
+  for (const MarginalCase& c : marginal_cases()) {
     const auto fit = marginal_fit(c);
     const auto& r = fit.resultant;
     INFO("p = " << c.p << ", n = " << c.n << ", 1 - R = " << r.complement
@@ -650,7 +661,7 @@ TEST_CASE("intervals end where the marginal likelihood has fallen by the quantil
     return log_normaliser_scaled(p, x) + (k - x) * bessel(bessel_arb::Function::i_complement,
                                                           0.5 * static_cast<double>(p) - 1, x);
   };
-  for (const MarginalCase& c : marginal_cases) {
+  for (const MarginalCase& c : marginal_cases()) {
     const auto fit = marginal_fit(c);
     auto r = fit.resultant;
     const auto p = static_cast<double>(c.p);
