@@ -36,8 +36,10 @@ void filter_features(const float* image, std::ptrdiff_t rows, std::ptrdiff_t col
         for (std::ptrdiff_t c = k * wide / parts; c < (k + 1) * wide / parts; ++c)
           sums[k] += std::max(response[c], 0.0f);
     }
-    for (std::ptrdiff_t k = 0; k < parts; ++k)
-      sums[k] /= static_cast<float>((bottom - top) * ((k + 1) * wide / parts - k * wide / parts));
+    for (std::ptrdiff_t k = 0; k < parts; ++k) {
+      const std::ptrdiff_t left = k * wide / parts, right = (k + 1) * wide / parts;
+      sums[k] /= static_cast<float>((bottom - top) * (right - left));
+    }
   }
 }
 

@@ -233,6 +233,7 @@ void draw_circle(Page& page, double x, double y, double radius, double depth,
   const Density density(picture.components);
   constexpr int samples = 1440;
   std::vector<std::array<double, 2>> directions;
+  directions.reserve(samples + 121 * picture.components.size());
   for (int i = 0; i < samples; ++i)
     directions.push_back({std::cos(2 * pi * i / samples), std::sin(2 * pi * i / samples)});
   // A peak narrower than the samples is at a mean direction.
@@ -246,6 +247,7 @@ void draw_circle(Page& page, double x, double y, double radius, double depth,
     return std::atan2(a[1], a[0]) < std::atan2(b[1], b[0]);
   });
   std::vector<double> values;
+  values.reserve(directions.size());
   for (const auto& d : directions) values.push_back(density(d));
   double highest = *std::max_element(values.begin(), values.end());
   Histogram histogram;
