@@ -6,9 +6,7 @@
 #include <memory>
 
 #include "halfulp/csv.hpp"
-#ifdef HALFULP_VMF_MIXTURE
 #include "halfulp/vmf_mixture.hpp"
-#endif
 #include "halfulp/vmf_picture.hpp"
 
 namespace {
@@ -270,14 +268,11 @@ void run_logpdf(const Options& options, const Common& common) {
       throw halfulp::IoError(options.points, std::to_string(points.p) + " columns, must be " +
                                                  std::to_string(mu.size()) + " as in " + model);
   };
-#ifdef HALFULP_VMF_MIXTURE
   if (std::filesystem::is_directory(options.model)) {
     const vmf::Mixture mixture = vmf::load_mixture(options.model);
     check_dimension(mixture.components.at(0).mu);
     from_file(options.points, [&] { vmf::log_density(mixture, points.values, out, data); });
-  } else
-#endif
-  {
+  } else {
     const vmf::Distribution distribution = distribution_of(options, "vmf logpdf", false);
     check_dimension(distribution.mu);
     from_file(model, [&] { vmf::log_density(distribution, points.values, out, data); });
@@ -505,10 +500,6 @@ void add_vmf(CLI::App& app, const Common& common, Exit& exit) {
              "a probability: gives the cosine exceeded with it");
   cosine->footer("Sample:\n  halfulp vmf cosine --dim 784 --kappa 1000 --survival 0.95");
 
-#ifdef HALFULP_VMF_MIXTURE
   add_vmf_mixture(*module, common, exit);
-#else
-  static_cast<void>(exit);
-#endif
   add_vmf_images(*module, common, exit);
 }

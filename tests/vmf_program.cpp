@@ -362,7 +362,6 @@ TEST_CASE("vmf turns images into directions and fits classes", "[vmf_program]") 
   }
 }
 
-#ifdef HALFULP_VMF_MIXTURE
 TEST_CASE("vmf mixture and kmeans find components and write a folder", "[vmf_program]") {
   const Folder folder;
   // Three groups of 200 in four dimensions, far apart.
@@ -467,4 +466,3 @@ TEST_CASE("vmf mixture and kmeans find components and write a folder", "[vmf_pro
     }
   }
 }
-#endif

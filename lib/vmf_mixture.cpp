@@ -1,0 +1,895 @@
+#include "halfulp/vmf_mixture.hpp"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <string_view>
+
+#include "detail/blas_threads.hpp"
+#include "detail/require.hpp"
+#include "detail/vmf.hpp"
+#include "detail/vmf_mixture.hpp"
+#include "detail/vmf_rows_simd.hpp"
+#include "halfulp/error.hpp"
+#include "halfulp/kernel/vmf.hpp"
+#include "halfulp/random.hpp"
+#include "halfulp/text.hpp"
+#include "halfulp/threads.hpp"
+
+namespace halfulp::vmf {
+namespace {
+
+using Size = std::ptrdiff_t;
+using Numbers = std::vector<double>;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+/// A row belongs to one component alone if the others have less than 2^-60/K of its density.
+double alone(Size components) { return 60 * 0.6931471805599453 + std::log(components); }
+/// Smaller parts are given a new place.
+constexpr double least_part = 1e-9;
+
+std::size_t at(Size i) { return static_cast<std::size_t>(i); }
+
+// ---- rows ---------------------------------------------------------------------------------------
+
+struct Data {
+  std::string_view function;
+  std::span<const double> points;
+  Size n = 0, p = 0;
+  Numbers inverse_norm;
+  Numbers weight;  ///< empty: all 1
+  double total = 0;
+  Size counted = 0;  ///< rows with weight
+  int threads = 0;
+
+  [[nodiscard]] const double* row(Size i) const { return points.data() + i * p; }
+  [[nodiscard]] double weight_of(Size i) const { return weight.empty() ? 1 : weight[at(i)]; }
+};
+
+/// The rows as vmf::resultant checks them, and their norms.
+Data make_data(std::string_view function, std::span<const double> points, Size p,
+               const DataOptions& options) {
+  // all that is said of bad rows and weights
+  const Resultant all = resultant(points, p, options);
+  Data data;
+  data.function = function;
+  data.points = points;
+  data.n = std::ssize(points) / p;
+  data.p = p;
+  data.weight.assign(options.weights.begin(), options.weights.end());
+  data.total = all.weight;
+  data.counted = all.count;
+  data.threads = thread_count(options.threads);  // before OneBlasThread, which sets OpenMP's too
+  data.inverse_norm.resize(at(data.n));
+  parallel_blocks(data.n, 1024, options.threads, [&](Size begin, Size end) {
+    for (Size i = begin; i < end; ++i) {
+      const double norm = cblas_dnrm2(static_cast<int>(p), data.row(i), 1);
+      detail::require(norm > 0x1p-1000 && norm < 0x1p1000, function,
+                      "|points[" + std::to_string(i) + "]|", norm, "between 2^-1000 and 2^1000");
+      data.inverse_norm[at(i)] = 1 / norm;
+    }
+  });
+  return data;
+}
+
+/// Rows `index` of the data, divided by their norms, one after the other.
+void gather(const Data& data, std::span<const Size> index, double* to) {
+  for (std::size_t k = 0; k < index.size(); ++k) {
+    const double* const x = data.row(index[k]);
+    const double scale = data.inverse_norm[at(index[k])];
+    double* const out = to + static_cast<Size>(k) * data.p;
+    for (Size j = 0; j < data.p; ++j) out[j] = x[j] * scale;
+  }
+}
+
+Size block_rows(Size p) { return std::clamp<Size>((Size{1} << 17) / p, 8, 256); }
+
+/// out = a b^T for `rows` rows of a and `columns` of b, each of p numbers.
+void products(Size rows, Size columns, Size p, const double* a, const double* b, double* out) {
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows),
+              static_cast<int>(columns), static_cast<int>(p), 1.0, a, static_cast<int>(p), b,
+              static_cast<int>(p), 0.0, out, static_cast<int>(columns));
+}
+
+// ---- the E step ---------------------------------------------------------------------------------
+
+/// log pi_j f_j(x) = constant[j] + eta_j . x, eta_j = kappa_j mu_j.
+struct Parameters {
+  Numbers eta;       ///< K rows of p numbers
+  Numbers constant;  ///< K
+};
+
+struct Sums {
+  Numbers direction;  ///< K rows of p: sum w r x
+  Numbers weight;     ///< K: sum w r
+  double log_likelihood = 0;
+};
+
+/// Responsibilities of all rows, iteration after iteration: see the header.
+class Expectation {
+ public:
+  Expectation(const Data& data, Size components, bool hard, bool prune)
+      : data_(data), k_(components), hard_(hard), prune_(prune) {
+    const Size numbers = k_ * data.p;
+    lanes_ = std::clamp<Size>((Size{1} << 25) / numbers, 1, 16);
+    best_.assign(at(data.n), -1);
+    low_.assign(at(data.n), 0.0);
+    value_.assign(at(data.n), 0.0);
+    sum_hi_.assign(at(numbers), 0.0);
+    sum_lo_.assign(at(numbers), 0.0);
+    alone_weight_.assign(at(k_), dd(0.0));
+    moved_.assign(at(k_), 0.0);
+    moved_single_.assign(at(k_), 0.0F);
+    if (prune) {
+      high_.assign(at(data.n * k_), 0.0F);
+      eta_single_.assign(at(numbers), 0.0F);
+      uncertain_.assign(at(k_), 0.0);
+      single_.resize(at(data.n * data.p));
+      parallel_blocks(data.n, 256, data.threads, [&](Size begin, Size end) {
+        for (Size i = begin; i < end; ++i)
+          for (Size j = 0; j < data_.p; ++j)
+            single_[at(i * data_.p + j)] =
+                static_cast<float>(data_.row(i)[j] * data_.inverse_norm[at(i)]);
+      });
+    }
+    needed_ = hard ? 0 : alone(k_);
+  }
+
+  /// The sums with new parameters. `fresh`: every row is looked at, by all components.
+  Sums evaluate(const Parameters& parameters, bool fresh) {
+    move(parameters);
+    const std::vector<std::int32_t> before = best_;
+    Sums sums = add(parameters, fresh || !prune_);
+    exchange(before);
+    for (Size j = 0; j < k_; ++j) {
+      const dd weight = alone_weight_[at(j)];
+      dd product = weight * parameters.constant[at(j)];
+      for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
+        product += kernel::two_prod(parameters.eta[at(q)], sum_hi_[at(q)]);
+        sums.direction[at(q)] += sum_hi_[at(q)];
+      }
+      sums.weight[at(j)] += weight.hi;
+      sums.log_likelihood += product.hi;
+    }
+    return sums;
+  }
+
+  /// Each row's best component.
+  [[nodiscard]] int best(Size i) const { return best_[at(i)] >= 0 ? best_[at(i)] : ~best_[at(i)]; }
+  /// log f of each row, if the last evaluation was fresh.
+  [[nodiscard]] double value(Size i) const { return value_[at(i)]; }
+
+ private:
+  static constexpr int most_looks = 12;  ///< of a row, before all components are looked at at once
+
+  /// Adds up how far each component's log-density may have moved in any row.
+  void move(const Parameters& next) {
+    if (!last_.eta.empty())
+      for (Size j = 0; j < k_; ++j) {
+        double square = 0, size = 0;
+        for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
+          const double d = next.eta[at(q)] - last_.eta[at(q)];
+          square += d * d;
+          size += next.eta[at(q)] * next.eta[at(q)];
+        }
+        const double constant = std::fabs(next.constant[at(j)] - last_.constant[at(j)]);
+        // with the rounding of the products themselves
+        moved_[at(j)] += (std::sqrt(square) + constant) * (1 + 1e-12) +
+                         0x1p-52 * static_cast<double>(data_.p) *
+                             (std::sqrt(size) + std::fabs(next.constant[at(j)]));
+        moved_single_[at(j)] = static_cast<float>(moved_[at(j)]);
+      }
+    last_ = next;
+    if (!prune_) return;
+    for (Size j = 0; j < k_; ++j) {
+      double size = 0;
+      for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
+        eta_single_[at(q)] = static_cast<float>(next.eta[at(q)]);
+        size += next.eta[at(q)] * next.eta[at(q)];
+      }
+      uncertain_[at(j)] = 0x1p-24 * static_cast<double>(data_.p + 4) * std::sqrt(size);
+    }
+  }
+
+  /// What is to be kept of component j's log-density in a row, so that with moved_single_ added it
+  /// stays an upper bound: the margin is for both roundings to float.
+  [[nodiscard]] float bound(double value, Size j) const {
+    const double size = std::fabs(value) + moved_[at(j)];
+    return static_cast<float>(value - moved_[at(j)] + 1e-6 * size);
+  }
+
+  [[nodiscard]] bool any_above(const float* high, float limit) const {
+    bool above = false;
+    for (Size j = 0; j < k_; ++j) above |= high[j] + moved_single_[at(j)] > limit;
+    return above;
+  }
+
+  /// Sums of the rows that do not belong to one component alone.
+  Sums add(const Parameters& parameters, bool all) {
+    const Size p = data_.p, block = block_rows(p), blocks = (data_.n + block - 1) / block;
+    std::vector<Sums> lane(at(std::min(lanes_, blocks)));
+    const detail::OneBlasThread one;
+    parallel_for(std::ssize(lane), data_.threads, [&](Size l) {
+      Sums& sums = lane[at(l)];
+      sums.direction.assign(at(k_ * p), 0.0);
+      sums.weight.assign(at(k_), 0.0);
+      Numbers x(at(block * p)), part(at(block * k_));
+      dd total = 0.0;
+      std::vector<Size> rows;
+      const auto look = [&] {
+        gather(data_, rows, x.data());
+        const Size here = std::ssize(rows);
+        products(here, k_, p, x.data(), parameters.eta.data(), part.data());
+        bool some = false;
+        for (Size i = 0; i < here; ++i)
+          some = take_row(parameters, rows[at(i)], part.data() + i * k_, sums, total) || some;
+        rows.clear();
+        if (!some) return;
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(k_),
+                    static_cast<int>(p), static_cast<int>(here), 1.0, part.data(),
+                    static_cast<int>(k_), x.data(), static_cast<int>(p), 1.0, sums.direction.data(),
+                    static_cast<int>(p));
+      };
+      for (Size b = l; b < blocks; b += std::ssize(lane))
+        for (Size i = b * block; i < std::min((b + 1) * block, data_.n); ++i) {
+          if (!all && take_row_by_bounds(parameters, i, sums, total)) continue;
+          rows.push_back(i);
+          if (std::ssize(rows) == block) look();
+        }
+      if (!rows.empty()) look();
+      sums.log_likelihood = total.hi;
+    });
+    for (Size width = 1; width < std::ssize(lane); width *= 2)
+      for (Size l = 0; l + width < std::ssize(lane); l += 2 * width) {
+        Sums &a = lane[at(l)], &b = lane[at(l + width)];
+        for (std::size_t q = 0; q < a.direction.size(); ++q) a.direction[q] += b.direction[q];
+        for (std::size_t q = 0; q < a.weight.size(); ++q) a.weight[q] += b.weight[q];
+        a.log_likelihood += b.log_likelihood;
+      }
+    return std::move(lane[0]);
+  }
+
+  void belongs_to(Size i, Size component, double value) {
+    best_[at(i)] = static_cast<std::int32_t>(component);
+    low_[at(i)] = value + moved_[at(component)];
+    if (prune_) high_[at(i * k_ + component)] = -std::numeric_limits<float>::infinity();
+  }
+
+  /// Turns the row's products into its weights for the sums, zeros if it belongs to one component
+  /// alone; whether it does not.
+  bool take_row(const Parameters& parameters, Size i, double* part, Sums& sums, dd& total) {
+    Size first = 0;
+    double most = -infinity, second = -infinity;
+    for (Size j = 0; j < k_; ++j) {
+      part[j] += parameters.constant[at(j)];
+      if (prune_) high_[at(i * k_ + j)] = bound(part[j], j);
+      if (part[j] > most) {
+        second = most;
+        most = part[j];
+        first = j;
+      } else if (part[j] > second) {
+        second = part[j];
+      }
+    }
+    value_[at(i)] = most;
+    if (hard_ || most - second > needed_) {
+      belongs_to(i, first, most);
+      std::fill_n(part, k_, 0.0);
+      return false;
+    }
+    best_[at(i)] = static_cast<std::int32_t>(~first);
+    double sum = 0;
+    for (Size j = 0; j < k_; ++j) sum += part[j] = std::exp(part[j] - most);
+    const double weight = data_.weight_of(i), log_density = most + std::log(sum);
+    value_[at(i)] = log_density;
+    total += weight * log_density;
+    for (Size j = 0; j < k_; ++j) {
+      part[j] *= weight / sum;
+      sums.weight[at(j)] += part[j];
+    }
+    return true;
+  }
+
+  /// The same from the components that the bounds do not rule out; false if they are too many.
+  bool take_row_by_bounds(const Parameters& parameters, Size i, Sums& sums, dd& total) {
+    float* const high = high_.data() + i * k_;
+    const Size before = best(i);
+    if (best_[at(i)] >= 0) {
+      const double limit = low_[at(i)] - moved_[at(before)] - needed_;
+      if (!any_above(high, static_cast<float>(limit - 1e-6 * std::fabs(limit)))) return true;
+    }
+    // first in single precision: most often that is enough to rule a component out
+    const auto rough = [&](Size j) {
+      return static_cast<double>(cblas_sdot(static_cast<int>(data_.p), single_.data() + i * data_.p,
+                                            1, eta_single_.data() + j * data_.p, 1)) +
+             parameters.constant[at(j)];
+    };
+    const auto limit_of = [this](double most) {
+      const double least = most - needed_;
+      return static_cast<float>(least - 1e-6 * std::fabs(least));
+    };
+    if (best_[at(i)] >= 0) {
+      const double low = rough(before) - uncertain_[at(before)];
+      const float above = limit_of(low);
+      bool rest = false;
+      for (Size j = 0; j < k_ && !rest; ++j) {
+        if (!(high[j] + moved_single_[at(j)] > above)) continue;
+        high[j] = bound(rough(j) + uncertain_[at(j)], j);
+        rest = high[j] + moved_single_[at(j)] > above;
+      }
+      if (!rest) {
+        low_[at(i)] = low + moved_[at(before)];
+        return true;
+      }
+    }
+    const double* const x = data_.row(i);
+    const double scale = data_.inverse_norm[at(i)];
+    const auto log_density = [&](Size j) {
+      const double* const eta = parameters.eta.data() + j * data_.p;
+      const double value =
+          cblas_ddot(static_cast<int>(data_.p), x, 1, eta, 1) * scale + parameters.constant[at(j)];
+      high[j] = bound(value, j);
+      return value;
+    };
+    Size component[most_looks] = {before};
+    double value[most_looks] = {log_density(before)};
+    int count = 1;
+    double most = value[0];
+    Size first = before;
+    float above = limit_of(most);
+    Size expected = 0;
+    for (Size j = 0; j < k_; ++j) expected += high[j] + moved_single_[at(j)] > above ? 1 : 0;
+    if (expected > 4 * most_looks) return false;
+    for (Size j = 0; j < k_; ++j) {
+      if (j == before || !(high[j] + moved_single_[at(j)] > above)) continue;
+      high[j] = bound(rough(j) + uncertain_[at(j)], j);
+      if (!(high[j] + moved_single_[at(j)] > above)) continue;
+      if (count == most_looks) return false;
+      component[count] = j;
+      value[count] = log_density(j);
+      if (value[count] > most || (value[count] == most && j < first)) {
+        most = value[count];
+        first = j;
+        above = limit_of(most);
+      }
+      ++count;
+    }
+    int others = -1;
+    for (int q = 0; q < count; ++q) others += value[q] >= most - needed_ ? 1 : 0;
+    if (hard_ || others == 0) {
+      belongs_to(i, first, most);
+      return true;
+    }
+    best_[at(i)] = static_cast<std::int32_t>(~first);
+    double sum = 0;
+    for (int q = 0; q < count; ++q) sum += value[q] = std::exp(value[q] - most);
+    const double weight = data_.weight_of(i);
+    total += weight * (most + std::log(sum));
+    for (int q = 0; q < count; ++q) {
+      if (value[q] < 0x1p-70) continue;
+      const double share = value[q] * (weight / sum);
+      sums.weight[at(component[q])] += share;
+      cblas_daxpy(static_cast<int>(data_.p), share * scale, x, 1,
+                  sums.direction.data() + component[q] * data_.p, 1);
+    }
+    return true;
+  }
+
+  /// Rows that came to a component alone and that left one, in the order of rows.
+  void exchange(const std::vector<std::int32_t>& before) {
+    struct Change {
+      Size row;
+      double sign;
+    };
+    std::vector<std::vector<Change>> changes(at(k_));
+    for (Size i = 0; i < data_.n; ++i) {
+      const std::int32_t old = before[at(i)], now = best_[at(i)];
+      if (old == now) continue;
+      if (old >= 0) changes[at(old)].push_back({i, -1});
+      if (now >= 0) changes[at(now)].push_back({i, 1});
+    }
+    const Size p = data_.p, rows_at_once = detail::vmf_tile;
+    parallel_for(k_, data_.threads, [&](Size j) {
+      const auto& list = changes[at(j)];
+      Numbers x(at(std::min(rows_at_once, std::max<Size>(std::ssize(list), 1)) * p));
+      alignas(64) double factor[2][detail::vmf_tile] = {};
+      for (Size begin = 0; begin < std::ssize(list); begin += rows_at_once) {
+        const Size here = std::min(rows_at_once, std::ssize(list) - begin);
+        std::array<Size, detail::vmf_tile> index;
+        for (Size q = 0; q < here; ++q) {
+          const Change& change = list[at(begin + q)];
+          index[at(q)] = change.row;
+          factor[0][q] = change.sign * data_.weight_of(change.row);
+          alone_weight_[at(j)] += factor[0][q];
+        }
+        gather(data_, {index.data(), at(here)}, x.data());
+        detail::vmf_add_rows(here, p, x.data(), {factor[0], factor[1]},
+                             {sum_hi_.data() + j * p, sum_lo_.data() + j * p});
+      }
+    });
+  }
+
+  const Data& data_;
+  Size k_, lanes_ = 1;
+  bool hard_, prune_;
+  double needed_ = 0;
+  Parameters last_;
+  Numbers moved_;  ///< of each component, since the beginning
+  std::vector<float> moved_single_;
+  /// The component that the row belongs to alone, or ~ the best one of several.
+  std::vector<std::int32_t> best_;
+  Numbers low_;  ///< of that component's log-density in the row, plus moved_
+  std::vector<float>
+      high_;  ///< of each component's, less moved_; -inf for the one of the row alone
+  std::vector<float> single_, eta_single_;  ///< unit rows, and eta
+  Numbers uncertain_;                       ///< of products of these
+  Numbers value_;
+  Numbers sum_hi_, sum_lo_;  ///< of rows that belong to one component alone
+  std::vector<dd> alone_weight_;
+};
+
+// ---- starts -------------------------------------------------------------------------------------
+
+/// k-means++ on the sphere: K rows, each drawn with probability weight (1 - cos to the nearest).
+Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int run) {
+  const RandomStream random(seed, static_cast<std::uint32_t>(run));
+  Numbers means(at(components * data.p)), gap(at(data.n), 1.0), share(at(data.n));
+  for (Size k = 0; k < components; ++k) {
+    for (Size i = 0; i < data.n; ++i) share[at(i)] = data.weight_of(i) * gap[at(i)];
+    const double total = tree_sum(share, data.threads);
+    detail::require(total > 0, data.function, "components", components,
+                    "<= " + std::to_string(k) + ", the number of different rows");
+    double left = random.uniform(static_cast<std::uint64_t>(k)) * total;
+    Size chosen = -1;
+    for (Size i = 0; i < data.n; ++i) {
+      if (share[at(i)] <= 0) continue;
+      chosen = i;
+      left -= share[at(i)];
+      if (left < 0) break;
+    }
+    double* const mean = means.data() + k * data.p;
+    gather(data, {&chosen, 1}, mean);
+    parallel_blocks(data.n, 512, data.threads, [&](Size begin, Size end) {
+      for (Size i = begin; i < end; ++i) {
+        const double cosine = cblas_ddot(static_cast<int>(data.p), data.row(i), 1, mean, 1) *
+                              data.inverse_norm[at(i)];
+        // what is only rounding is the same row
+        const double away = 1 - cosine < 0x1p-48 ? 0 : 1 - cosine;
+        gap[at(i)] = std::fmin(gap[at(i)], away);
+      }
+    });
+  }
+  return means;
+}
+
+/// K unit rows from rows of any norm but 0.
+Numbers unit_means(std::string_view function, std::string_view argument,
+                   std::span<const double> given, Size components, Size p) {
+  detail::require_size(function, argument, std::ssize(given), components * p);
+  Numbers means(given.begin(), given.end());
+  for (Size k = 0; k < components; ++k) {
+    double* const mean = means.data() + k * p;
+    const std::string name = std::string(argument) + '[' + std::to_string(k) + ']';
+    for (Size j = 0; j < p; ++j)
+      detail::require(std::isfinite(mean[j]), function, name + '[' + std::to_string(j) + ']',
+                      mean[j], "finite");
+    const double norm = cblas_dnrm2(static_cast<int>(p), mean, 1);
+    detail::require(norm > 0, function, '|' + name + '|', norm, "> 0");
+    for (Size j = 0; j < p; ++j) mean[j] /= norm;
+  }
+  return means;
+}
+
+// ---- the M step ---------------------------------------------------------------------------------
+
+struct State {
+  Numbers mean;  ///< K unit rows
+  Numbers kappa, part;
+  Numbers weight;  ///< sum w r of each
+};
+
+double root_kappa(double p, double length, double lack, double most) {
+  const double k = lack < 0.5 ? kappa_complement(p, std::fmax(lack, 0.0)) : kappa(p, length);
+  return std::fmin(k, most);
+}
+
+State maximise(const Data& data, const Sums& sums, Concentration concentration, double max_kappa) {
+  const Size k = std::ssize(sums.weight), p = data.p;
+  State state{sums.direction, Numbers(at(k)), Numbers(at(k)), sums.weight};
+  const double total = std::accumulate(sums.weight.begin(), sums.weight.end(), 0.0);
+  double lengths = 0;
+  Numbers length(at(k));
+  for (Size j = 0; j < k; ++j) {
+    double* const mean = state.mean.data() + j * p;
+    length[at(j)] = cblas_dnrm2(static_cast<int>(p), mean, 1);
+    lengths += length[at(j)];
+    if (length[at(j)] > 0)
+      for (Size q = 0; q < p; ++q) mean[q] /= length[at(j)];
+    else
+      mean[0] = 1;  // any is as good
+  }
+  for (Size j = 0; j < k; ++j) {
+    const bool shared = concentration == Concentration::shared;
+    const double weight = shared ? total : sums.weight[at(j)];
+    const double r = weight > 0 ? std::fmin((shared ? lengths : length[at(j)]) / weight, 1) : 0;
+    state.kappa[at(j)] = root_kappa(static_cast<double>(p), r, 1 - r, max_kappa);
+    state.part[at(j)] = sums.weight[at(j)] / total;
+  }
+  return state;
+}
+
+Parameters parameters_of(const State& state, Size p) {
+  const Size k = std::ssize(state.kappa);
+  Parameters parameters{state.mean, Numbers(at(k))};
+  for (Size j = 0; j < k; ++j) {
+    const double kappa = state.kappa[at(j)];
+    for (Size q = j * p; q < (j + 1) * p; ++q) parameters.eta[at(q)] *= kappa;
+    parameters.constant[at(j)] =
+        std::log(state.part[at(j)]) + log_normaliser_scaled(static_cast<double>(p), kappa) - kappa;
+  }
+  return parameters;
+}
+
+double effective_concentration(const Data& data, const State& state) {
+  double lengths = 0;
+  const auto p = static_cast<double>(data.p);
+  for (std::size_t j = 0; j < state.kappa.size(); ++j)
+    lengths += state.part[j] * mean_length(p, state.kappa[j]).value;
+  return kappa(p, std::fmin(lengths, 1 - 0x1p-30));
+}
+
+/// Components with next to no part get the rows that the mixture explains worst.
+bool place_again(const Data& data, Expectation& rows, State& state, double max_kappa) {
+  const Size k = std::ssize(state.kappa);
+  std::vector<Size> lost;
+  for (Size j = 0; j < k; ++j)
+    if (!(state.part[at(j)] >= least_part)) lost.push_back(j);
+  if (lost.empty()) return false;
+  std::vector<Size> order;
+  for (Size i = 0; i < data.n; ++i)
+    if (data.weight_of(i) > 0) order.push_back(i);
+  const Size needed = std::min(std::ssize(lost), std::ssize(order));
+  std::partial_sort(order.begin(), order.begin() + needed, order.end(), [&](Size a, Size b) {
+    return std::pair(rows.value(a), a) < std::pair(rows.value(b), b);
+  });
+  const double common = std::fmin(effective_concentration(data, state), max_kappa);
+  for (Size q = 0; q < needed; ++q) {
+    const Size j = lost[at(q)];
+    gather(data, {&order[at(q)], 1}, state.mean.data() + j * data.p);
+    state.kappa[at(j)] = common;
+    state.part[at(j)] = std::fmax(data.weight_of(order[at(q)]) / data.total, least_part);
+  }
+  const double total = std::accumulate(state.part.begin(), state.part.end(), 0.0);
+  for (double& part : state.part) part /= total;
+  return true;
+}
+
+/// Sums of the start: from responsibilities, or each row to the nearest mean.
+Sums first_sums(const Data& data, Size components, std::span<const double> means,
+                std::span<const double> responsibilities) {
+  const Size p = data.p;
+  Sums sums{Numbers(at(components * p)), Numbers(at(components))};
+  if (responsibilities.empty()) {
+    Expectation rows(data, components, true, false);
+    return rows.evaluate({Numbers(means.begin(), means.end()), Numbers(at(components))}, true);
+  }
+  Numbers x(at(p));
+  for (Size i = 0; i < data.n; ++i) {
+    gather(data, {&i, 1}, x.data());
+    double sum = 0;
+    for (Size j = 0; j < components; ++j) {
+      const double r = responsibilities[at(i * components + j)];
+      const std::string name =
+          "options.start.responsibilities[" + std::to_string(i) + "][" + std::to_string(j) + ']';
+      detail::require(r >= 0 && r <= 1 + 1e-6, data.function, name, r, "in [0, 1]");
+      sum += r;
+      cblas_daxpy(static_cast<int>(p), r * data.weight_of(i), x.data(), 1,
+                  sums.direction.data() + j * p, 1);
+      sums.weight[at(j)] += r * data.weight_of(i);
+    }
+    detail::require(std::fabs(sum - 1) <= 1e-6, data.function,
+                    "sum of options.start.responsibilities[" + std::to_string(i) + ']', sum, "1");
+  }
+  return sums;
+}
+
+void check_mixture(std::string_view function, const Mixture& mixture, Size p) {
+  const Size k = std::ssize(mixture.components);
+  detail::require(k >= 1, function, "mixture.components.size()", k, ">= 1");
+  detail::require_size(function, "mixture.weights", std::ssize(mixture.weights), k);
+  double sum = 0;
+  for (Size j = 0; j < k; ++j) {
+    const std::string name = '[' + std::to_string(j) + ']';
+    const Distribution& component = mixture.components[at(j)];
+    detail::require_distribution(function, "mixture.components" + name, component);
+    detail::require(mixture.weights[at(j)] > 0, function, "mixture.weights" + name,
+                    mixture.weights[at(j)], "> 0");
+    detail::require_size(function, "mixture.components" + name + ".mu", std::ssize(component.mu),
+                         p);
+    sum += mixture.weights[at(j)];
+  }
+  detail::require(std::fabs(sum - 1) <= 1e-6, function, "sum of mixture.weights", sum, "1");
+}
+
+void require_components(const Data& data, Size components) {
+  detail::require(components >= 1, data.function, "components", components, ">= 1");
+  detail::require(components <= data.counted, data.function, "components", components,
+                  "<= " + std::to_string(data.counted) + ", the number of rows with weight");
+}
+
+State start_state(const Data& data, Size components, const MixtureOptions& options, int run) {
+  const auto& start = options.start;
+  if (start.mixture != nullptr) {
+    const Mixture& mixture = *start.mixture;
+    check_mixture(data.function, mixture, data.p);
+    detail::require_size(data.function, "options.start.mixture.components",
+                         std::ssize(mixture.components), components);
+    State state;
+    state.part = mixture.weights;
+    for (const Distribution& d : mixture.components) {
+      state.mean.insert(state.mean.end(), d.mu.begin(), d.mu.end());
+      state.kappa.push_back(std::fmin(d.kappa, options.max_kappa));
+    }
+    state.weight.assign(at(components), 0.0);
+    return state;
+  }
+  if (!start.responsibilities.empty()) {
+    detail::require_size(data.function, "options.start.responsibilities",
+                         std::ssize(start.responsibilities), data.n * components);
+    return maximise(data, first_sums(data, components, {}, start.responsibilities),
+                    options.concentration, options.max_kappa);
+  }
+  const Numbers means = start.means.empty() ? draw_means(data, components, options.seed, run)
+                                            : unit_means(data.function, "options.start.means",
+                                                         start.means, components, data.p);
+  // the first concentration is shared: no component begins as a spike on one row
+  State state = maximise(data, first_sums(data, components, means, {}), Concentration::shared,
+                         options.max_kappa);
+  for (Size j = 0; j < components; ++j)
+    if (!(state.part[at(j)] >= least_part)) {  // a mean that no row is nearest to stays where it is
+      std::copy_n(means.begin() + j * data.p, data.p, state.mean.begin() + j * data.p);
+      state.part[at(j)] = 1 / data.total;
+    }
+  const double total = std::accumulate(state.part.begin(), state.part.end(), 0.0);
+  for (double& part : state.part) part /= total;
+  return state;
+}
+
+MixtureFit run_em(const Data& data, Size components, const MixtureOptions& options, int run,
+                  bool prune) {
+  MixtureFit fit;
+  fit.run = run;
+  fit.report.status = Status::max_iterations;
+  fit.report.tolerance = options.tolerance;
+  State state = start_state(data, components, options, run);
+  Expectation rows(data, components, options.em == Em::hard, prune);
+  bool fresh = true;
+  Sums sums;
+  for (int iteration = 0;; ++iteration) {
+    report_progress(options.progress,
+                    (run + std::min(1.0, static_cast<double>(iteration) / options.max_iterations)) /
+                        options.runs,
+                    "EM", data.function);
+    sums = rows.evaluate(parameters_of(state, data.p), fresh);
+    fit.trace.push_back(sums.log_likelihood);
+    fit.report.iterations = iteration;
+    fit.report.residual =
+        iteration == 0 ? infinity
+                       : (fit.trace[at(iteration)] - fit.trace[at(iteration - 1)]) / data.total;
+    if (!std::isfinite(sums.log_likelihood)) {
+      fit.report.status = Status::not_finite;
+      break;
+    }
+    const bool after_jump = !fit.reseeded.empty() && fit.reseeded.back() == iteration;
+    State next = maximise(data, sums, options.concentration, options.max_kappa);
+    const bool empty = std::any_of(next.part.begin(), next.part.end(),
+                                   [](double part) { return !(part >= least_part); });
+    if (!empty && !after_jump && iteration > 0 && fit.report.residual <= options.tolerance) {
+      fit.report.status = Status::converged;
+      break;
+    }
+    if (iteration == options.max_iterations) break;
+    fresh = false;
+    if (empty) {
+      rows.evaluate(parameters_of(state, data.p), true);  // what each row has
+      place_again(data, rows, next, options.max_kappa);
+      fit.reseeded.push_back(iteration + 1);
+      fresh = true;
+    }
+    state = std::move(next);
+  }
+  fit.log_likelihood = fit.trace.back();
+  fit.counts = sums.weight;
+  fit.mixture.weights = state.part;
+  for (Size j = 0; j < components; ++j) {
+    const auto mean = state.mean.begin() + j * data.p;
+    fit.mixture.components.push_back({Numbers(mean, mean + data.p), state.kappa[at(j)]});
+  }
+  return fit;
+}
+
+/// body(i, logs) for every row, logs[j] = log pi_j f_j(x_i).
+template <class Body>
+void for_rows(std::string_view function, const Mixture& mixture, std::span<const double> points,
+              const DataOptions& options, Body body) {
+  const Size p = detail::check_mixture(function, mixture), k = std::ssize(mixture.components);
+  if (std::ssize(points) % p != 0)
+    throw ShapeError(function, "points.size()", std::to_string(points.size()),
+                     "a multiple of p = " + std::to_string(p));
+  const Size n = std::ssize(points) / p;
+  constexpr Size block = 1024;
+  const DataOptions alone{.normalise = options.normalise, .threads = 1};
+  parallel_blocks(n, block, options.threads, [&](Size begin, Size end) {
+    const std::span<const double> rows = points.subspan(at(begin * p), at((end - begin) * p));
+    Numbers logs(at(k * block));
+    for (Size j = 0; j < k; ++j) {
+      const std::span<double> out(logs.data() + j * block, at(end - begin));
+      vmf::log_density(mixture.components[at(j)], rows, out, alone);
+      const double part = std::log(mixture.weights[at(j)]);
+      for (double& value : out) value += part;
+    }
+    Numbers row(at(k));
+    for (Size i = 0; i < end - begin; ++i) {
+      for (Size j = 0; j < k; ++j) row[at(j)] = logs[at(j * block + i)];
+      if (std::isnan(row[0]))
+        static_cast<void>(resultant(points, p, {.normalise = options.normalise}));  // says why
+      body(begin + i, row);
+    }
+  });
+}
+
+/// log sum exp; the numbers become their shares of the sum.
+double normalise_logs(std::span<double> logs) {
+  const double most = *std::max_element(logs.begin(), logs.end());
+  double sum = 0;
+  for (double& value : logs) sum += value = std::exp(value - most);
+  for (double& value : logs) value /= sum;
+  return most + std::log(sum);
+}
+
+}  // namespace
+
+MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p, std::ptrdiff_t components,
+                       const MixtureOptions& options) {
+  return detail::fit_mixture(points, p, components, options, true);
+}
+
+void log_density(const Mixture& mixture, std::span<const double> points, std::span<double> out,
+                 const DataOptions& options) {
+  constexpr std::string_view function = "vmf::log_density";
+  const Size p = detail::check_mixture(function, mixture);
+  detail::require_size(function, "points", std::ssize(points), std::ssize(out) * p);
+  for_rows(function, mixture, points, options,
+           [&](Size i, std::span<double> logs) { out[at(i)] = normalise_logs(logs); });
+}
+
+void posterior(const Mixture& mixture, std::span<const double> points, std::span<double> out,
+               const DataOptions& options) {
+  constexpr std::string_view function = "vmf::posterior";
+  const Size p = detail::check_mixture(function, mixture), k = std::ssize(mixture.components);
+  detail::require_size(function, "out", std::ssize(out), std::ssize(points) / p * k);
+  for_rows(function, mixture, points, options, [&](Size i, std::span<double> logs) {
+    normalise_logs(logs);
+    std::copy(logs.begin(), logs.end(), out.begin() + i * k);
+  });
+}
+
+std::vector<std::int32_t> assignment(const Mixture& mixture, std::span<const double> points,
+                                     const DataOptions& options) {
+  constexpr std::string_view function = "vmf::assignment";
+  const Size p = detail::check_mixture(function, mixture);
+  std::vector<std::int32_t> best(points.size() / at(p));
+  for_rows(function, mixture, points, options, [&](Size i, std::span<const double> logs) {
+    best[at(i)] =
+        static_cast<std::int32_t>(std::max_element(logs.begin(), logs.end()) - logs.begin());
+  });
+  return best;
+}
+
+KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::ptrdiff_t components,
+                        const KMeansOptions& options) {
+  constexpr std::string_view function = "vmf::spherical_kmeans";
+  detail::require(options.tolerance >= 0, function, "options.tolerance", options.tolerance, ">= 0");
+  detail::require(options.max_iterations >= 1, function, "options.max_iterations",
+                  options.max_iterations, ">= 1");
+  detail::require(options.runs >= 1, function, "options.runs", options.runs, ">= 1");
+  const Data data = make_data(function, points, p, options.data);
+  require_components(data, components);
+  const int runs = options.means.empty() ? options.runs : 1;
+  KMeans best;
+  for (int run = 0; run < runs; ++run) {
+    KMeans found;
+    found.run = run;
+    found.report.status = Status::max_iterations;
+    found.report.tolerance = options.tolerance;
+    found.means = options.means.empty()
+                      ? draw_means(data, components, options.seed, run)
+                      : unit_means(function, "options.means", options.means, components, p);
+    Expectation rows(data, components, true, true);
+    bool fresh = true;
+    for (int iteration = 0;; ++iteration) {
+      report_progress(
+          options.progress,
+          (run + std::min(1.0, static_cast<double>(iteration) / options.max_iterations)) / runs,
+          "k-means", function);
+      const Sums sums = rows.evaluate({found.means, Numbers(at(components))}, fresh);
+      fresh = false;
+      found.trace.push_back(sums.log_likelihood);
+      found.counts = sums.weight;
+      found.report.iterations = iteration;
+      found.report.residual =
+          iteration == 0
+              ? infinity
+              : (found.trace[at(iteration)] - found.trace[at(iteration - 1)]) / data.total;
+      const bool empty = std::any_of(sums.weight.begin(), sums.weight.end(),
+                                     [](double weight) { return !(weight > 0); });
+      const bool after_jump = !found.reseeded.empty() && found.reseeded.back() == iteration;
+      if (!empty && !after_jump && iteration > 0 && found.report.residual <= options.tolerance) {
+        found.report.status = Status::converged;
+        break;
+      }
+      if (iteration == options.max_iterations) break;
+      State next = maximise(data, sums, Concentration::shared, 1);
+      if (empty) {
+        rows.evaluate({found.means, Numbers(at(components))}, true);
+        place_again(data, rows, next, 1);
+        found.reseeded.push_back(iteration + 1);
+        fresh = true;
+      }
+      found.means = std::move(next.mean);
+    }
+    found.objective = found.trace.back();
+    for (Size i = 0; i < data.n; ++i) found.assignment.push_back(rows.best(i));
+    if (run == 0 || found.objective > best.objective) best = std::move(found);
+  }
+  return best;
+}
+
+}  // namespace halfulp::vmf
+
+namespace halfulp::detail {
+
+std::ptrdiff_t check_mixture(std::string_view function, const vmf::Mixture& mixture) {
+  const std::ptrdiff_t p = mixture.components.empty() ? 2 : std::ssize(mixture.components[0].mu);
+  vmf::check_mixture(function, mixture, p);
+  return p;
+}
+
+vmf::MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p,
+                            std::ptrdiff_t components, const vmf::MixtureOptions& options,
+                            bool prune) {
+  using namespace vmf;
+  constexpr std::string_view function = "vmf::fit_mixture";
+  require(options.max_kappa > 0 && options.max_kappa <= 1e15, function, "options.max_kappa",
+          options.max_kappa, "in (0, 1e15]");
+  require(options.tolerance >= 0, function, "options.tolerance", options.tolerance, ">= 0");
+  require(options.max_iterations >= 1, function, "options.max_iterations", options.max_iterations,
+          ">= 1");
+  require(options.runs >= 1, function, "options.runs", options.runs, ">= 1");
+  const MixtureStart& start = options.start;
+  const int starts = (start.means.empty() ? 0 : 1) + (start.responsibilities.empty() ? 0 : 1) +
+                     (start.mixture != nullptr ? 1 : 0);
+  require(starts <= 1, function, "starts that are given", starts, "at most 1");
+  const Data data = make_data(function, points, p, options.data);
+  require_components(data, components);
+  MixtureOptions each = options;
+  if (starts > 0) each.runs = 1;
+  MixtureFit best;
+  for (int run = 0; run < each.runs; ++run) {
+    MixtureFit fit = run_em(data, components, each, run, prune);
+    if (run == 0 || fit.log_likelihood > best.log_likelihood) best = std::move(fit);
+  }
+  const Size kappas = options.concentration == Concentration::shared ? 1 : components;
+  best.parameters = components * (p - 1) + kappas + components - 1;
+  const auto count = static_cast<double>(best.parameters);
+  best.aic = 2 * count - 2 * best.log_likelihood;
+  best.bic = count * std::log(data.total) - 2 * best.log_likelihood;
+  return best;
+}
+
+}  // namespace halfulp::detail
