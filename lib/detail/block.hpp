@@ -43,11 +43,11 @@ class BlockWorkspace {
 
 /// The points by bins: a counting sort. Four parts of them take turns, each with counters of its
 /// own: one counter would wait for itself. Returns where the bins begin.
-template <int bins>
+template <int Bins>
 auto sort_by_bins(const BesselNarrow& narrow) {
   constexpr int parts = 4;
-  std::array<std::array<std::int32_t, bins>, parts> next{};
-  std::array<std::int32_t, bins + 1> start;
+  std::array<std::array<std::int32_t, Bins>, parts> next{};
+  std::array<std::int32_t, Bins + 1> start;
   const std::int32_t* const bin = narrow.bin;
   const auto n = static_cast<std::int32_t>(narrow.points.size);
   const std::int32_t part = n / parts;
@@ -58,7 +58,7 @@ auto sort_by_bins(const BesselNarrow& narrow) {
   };
   each([&](std::int32_t i, auto& counter) { ++counter[bin[i]]; });
   std::int32_t total = 0;
-  for (int b = 0; b < bins; ++b) {
+  for (int b = 0; b < Bins; ++b) {
     start[b] = total;
     for (auto& counter : next) {
       const std::int32_t size = counter[b];
@@ -66,7 +66,7 @@ auto sort_by_bins(const BesselNarrow& narrow) {
       total += size;
     }
   }
-  start[bins] = total;
+  start[Bins] = total;
   each([&](std::int32_t i, auto& counter) {
     const std::int32_t to = counter[bin[i]]++;
     narrow.order[to] = i;
