@@ -1,7 +1,7 @@
 """EM for a mixture of von Mises-Fisher distributions in NumPy and SciPy, beside `halfulp vmf mixture`.
 
     bench/peers/vmf_mixture.py PROGRAM X.npy [--labels L.npy] [--components 10,100] [--iterations 50]
-        [--json OUT.json]
+        [--json OUT.json] [--write PAGE.md]
 
 Both start from the same rows as means and do the same iterations: products by BLAS, responsibilities
 with scipy.special.logsumexp, sums by BLAS, in double, on all threads. The traces of the log-likelihood are
@@ -76,6 +76,7 @@ def main():
     parser.add_argument("--components", default="10,100")
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     x = np.load(options.points)
     rows = []
@@ -105,6 +106,18 @@ def main():
         rows[-1]["ratio"] = rows[-1]["numpy_seconds"] / ours
         print(rows[-1], flush=True)
     result = {"schema": 1, "numpy": np.__version__, "n": len(x), "p": x.shape[1], "rows": rows}
+    if options.write:
+        lines = ["| components | iterations | halfulp, ms | NumPy, ms | NumPy / halfulp | log-likelihoods apart |",
+                 "|---|---|---|---|---|---|"]
+        for row in rows:
+            apart = ("NumPy has none: its Bessel functions end" if np.isnan(row["trace_apart"])
+                     else f"{row['trace_apart']:.1e}, relative")
+            lines.append(f"| {row['components']} | {row['iterations']} | {1e3 * row['seconds']:.1f} | "
+                         f"{1e3 * row['numpy_seconds']:.0f} | {row['ratio']:.1f} | {apart} |")
+        page = options.write.read_text()
+        begin, end = "<!-- figures:begin em -->", "<!-- figures:end -->"
+        head, rest = page.split(begin, 1)
+        options.write.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
     if options.labels:
         labels = np.load(options.labels).astype(int)
         result["agreement"] = {}
