@@ -21,7 +21,6 @@ namespace halfulp::vmf {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Squares between these have all their digits, and so have the products of such rows.
 constexpr double least_square = 0x1p-900, most_square = 0x1p900;

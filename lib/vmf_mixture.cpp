@@ -128,13 +128,19 @@ class Expectation {
     if (prune) {
       high_.assign(at(data.n * k_), 0.0F);
       eta_single_.assign(at(numbers), 0.0F);
-      uncertain_.assign(at(k_), 0.0);
-      single_.resize(at(data.n * data.p));
+      size_.assign(at(k_), 0.0);
+      copy_.resize(at(data.n * data.p));
+      unit_.resize(at(data.n));
       parallel_blocks(data.n, 256, data.threads, [&](Size begin, Size end) {
-        for (Size i = begin; i < end; ++i)
-          for (Size j = 0; j < data_.p; ++j)
-            single_[at(i * data_.p + j)] =
-                static_cast<float>(data_.row(i)[j] * data_.inverse_norm[at(i)]);
+        for (Size i = begin; i < end; ++i) {
+          const double* const x = data_.row(i);
+          double largest = 0;
+          for (Size q = 0; q < data_.p; ++q) largest = std::fmax(largest, std::fabs(x[q]));
+          std::int16_t* const copy = copy_.data() + i * data_.p;
+          for (Size q = 0; q < data_.p; ++q)
+            copy[q] = static_cast<std::int16_t>(std::lrint(x[q] * (32767 / largest)));
+          unit_[at(i)] = largest / 32767 * data_.inverse_norm[at(i)];
+        }
       });
     }
     needed_ = hard ? 0 : alone(k_);
@@ -192,7 +198,7 @@ class Expectation {
         eta_single_[at(q)] = static_cast<float>(next.eta[at(q)]);
         size += next.eta[at(q)] * next.eta[at(q)];
       }
-      uncertain_[at(j)] = 0x1p-24 * static_cast<double>(data_.p + 4) * std::sqrt(size);
+      size_[at(j)] = std::sqrt(size);
     }
   }
 
@@ -219,6 +225,7 @@ class Expectation {
       sums.direction.assign(at(k_ * p), 0.0);
       sums.weight.assign(at(k_), 0.0);
       Numbers x(at(block * p)), part(at(block * k_));
+      std::vector<float> row(at(p));
       dd total = 0.0;
       std::vector<Size> rows;
       const auto look = [&] {
@@ -237,7 +244,7 @@ class Expectation {
       };
       for (Size b = l; b < blocks; b += std::ssize(lane))
         for (Size i = b * block; i < std::min((b + 1) * block, data_.n); ++i) {
-          if (!all && take_row_by_bounds(parameters, i, sums, total)) continue;
+          if (!all && take_row_by_bounds(parameters, i, row.data(), sums, total)) continue;
           rows.push_back(i);
           if (std::ssize(rows) == block) look();
         }
@@ -296,30 +303,38 @@ class Expectation {
   }
 
   /// The same from the components that the bounds do not rule out; false if they are too many.
-  bool take_row_by_bounds(const Parameters& parameters, Size i, Sums& sums, dd& total) {
+  bool take_row_by_bounds(const Parameters& parameters, Size i, float* row, Sums& sums, dd& total) {
     float* const high = high_.data() + i * k_;
     const Size before = best(i);
     if (best_[at(i)] >= 0) {
       const double limit = low_[at(i)] - moved_[at(before)] - needed_;
       if (!any_above(high, static_cast<float>(limit - 1e-6 * std::fabs(limit)))) return true;
     }
-    // first in single precision: most often that is enough to rule a component out
+    // first from the row in 16 bits, in single precision: most often that is enough to rule a
+    // component out
+    const std::int16_t* const copy = copy_.data() + i * data_.p;
+    for (Size q = 0; q < data_.p; ++q) row[q] = static_cast<float>(copy[q]);
+    const double unit = unit_[at(i)];
     const auto rough = [&](Size j) {
-      return static_cast<double>(cblas_sdot(static_cast<int>(data_.p), single_.data() + i * data_.p,
-                                            1, eta_single_.data() + j * data_.p, 1)) +
+      return unit * static_cast<double>(cblas_sdot(static_cast<int>(data_.p), row, 1,
+                                                   eta_single_.data() + j * data_.p, 1)) +
              parameters.constant[at(j)];
     };
+    // half a unit in every entry, and the roundings of the product, in units of |eta|
+    const double share = 0.5001 * unit * std::sqrt(static_cast<double>(data_.p)) +
+                         0x1.01p-24 * static_cast<double>(data_.p + 4);
+    const auto uncertain = [&](Size j) { return share * size_[at(j)]; };
     const auto limit_of = [this](double most) {
       const double least = most - needed_;
       return static_cast<float>(least - 1e-6 * std::fabs(least));
     };
     if (best_[at(i)] >= 0) {
-      const double low = rough(before) - uncertain_[at(before)];
+      const double low = rough(before) - uncertain(before);
       const float above = limit_of(low);
       bool rest = false;
       for (Size j = 0; j < k_ && !rest; ++j) {
         if (!(high[j] + moved_single_[at(j)] > above)) continue;
-        high[j] = bound(rough(j) + uncertain_[at(j)], j);
+        high[j] = bound(rough(j) + uncertain(j), j);
         rest = high[j] + moved_single_[at(j)] > above;
       }
       if (!rest) {
@@ -347,7 +362,7 @@ class Expectation {
     if (expected > 4 * most_looks) return false;
     for (Size j = 0; j < k_; ++j) {
       if (j == before || !(high[j] + moved_single_[at(j)] > above)) continue;
-      high[j] = bound(rough(j) + uncertain_[at(j)], j);
+      high[j] = bound(rough(j) + uncertain(j), j);
       if (!(high[j] + moved_single_[at(j)] > above)) continue;
       if (count == most_looks) return false;
       component[count] = j;
@@ -426,8 +441,10 @@ class Expectation {
   Numbers low_;  ///< of that component's log-density in the row, plus moved_
   std::vector<float>
       high_;  ///< of each component's, less moved_; -inf for the one of the row alone
-  std::vector<float> single_, eta_single_;  ///< unit rows, and eta
-  Numbers uncertain_;                       ///< of products of these
+  std::vector<std::int16_t> copy_;  ///< the rows in units of unit_, which make them unit rows
+  Numbers unit_;
+  std::vector<float> eta_single_;
+  Numbers size_;  ///< |eta|
   Numbers value_;
   Numbers sum_hi_, sum_lo_;  ///< of rows that belong to one component alone
   std::vector<dd> alone_weight_;

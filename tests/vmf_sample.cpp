@@ -79,13 +79,12 @@ Statistics statistics(const Values& rows, const Values& mu, const Values& other)
   Statistics s;
   const std::size_t p = mu.size();
   for (std::size_t i = 0; i < rows.size(); i += p) {
-    long double chord = 0, square = 0, along = 0, dot = 0;
+    long double chord = 0, square = 0, along = 0;
     for (std::size_t k = 0; k < p; ++k) {
       const long double x = rows[i + k], d = x - mu[k];
       chord += d * d;
       square += x * x;
       along += d * other[k];
-      dot += x * mu[k];
     }
     // |x - mu|^2 = 2 (1 - t)
     const long double w = chord / 2, sine = std::sqrt(w * (2 - w));

@@ -29,12 +29,12 @@
 /// row changes by no more than its natural parameter kappa mu and its constant move, so that a row
 /// that belongs to one component alone remembers how high the others may be, and is looked at again
 /// when one of them could be above log(2^-60/K) of it: what is left out of a row is below 2^-60 of
-/// its density. First looks are in single precision, with bounds of its error; what counts is
-/// computed in double from the points themselves. The sums of rows that belong to one component
-/// alone are kept in pairs of doubles and changed by the rows that come and go, so that they hold
-/// what a new sum would; the others are summed anew.
+/// its density. First looks are at copies of the rows in 16 bits, with bounds of their error; what
+/// counts is computed in double from the points themselves. The sums of rows that belong to one
+/// component alone are kept in pairs of doubles and changed by the rows that come and go, so that
+/// they hold what a new sum would; the others are summed anew.
 ///
-/// @cost    memory: n (p + K)/2 + 5 n doubles beside the points, and up to 2^25 numbers of partial
+/// @cost    memory: n (p/4 + K/2 + 5) doubles beside the points, and up to 2^25 numbers of partial
 ///          sums, or 4 K p if that is more. Figures: docs/vmf.md
 /// @source  Banerjee, Dhillon, Ghosh, Sra (2005), J. Mach. Learn. Res. 6, 1345, the EM algorithms;
 ///          Hamerly (2010), SIAM Data Mining, 130, the bounds, for k-means
