@@ -29,10 +29,10 @@ constexpr int parts = width / lanes;
 HWY_INLINE V constant(double x) { return hn::Set(D(), x); }
 
 /// c[0] + c[1] x + ...
-template <int n>
-HWY_INLINE V polynomial(const double (&c)[n], V x) {
-  V s = constant(c[n - 1]);
-  for (int k = n - 2; k >= 0; --k) s = hn::Add(constant(c[k]), hn::Mul(x, s));
+template <int N>
+HWY_INLINE V polynomial(const double (&c)[N], V x) {
+  V s = constant(c[N - 1]);
+  for (int k = N - 2; k >= 0; --k) s = hn::Add(constant(c[k]), hn::Mul(x, s));
   return s;
 }
 
@@ -147,10 +147,10 @@ HWY_INLINE U low_product(U a, U b) {
 #endif
 }
 
-/// Philox4x32-10 of n vectors, step by step: of one alone the processor would have too little to
+/// Philox4x32-10 of N vectors, step by step: of one alone the processor would have too little to
 /// do.
-template <int n>
-HWY_INLINE void philox(const Keys& keys, Words (&c)[n]) {
+template <int N>
+HWY_INLINE void philox(const Keys& keys, Words (&c)[N]) {
   const DU du;
   const U m0 = hn::Set(du, 0xD2511F53ULL), m1 = hn::Set(du, 0xCD9E8D57ULL);
   for (const auto& key : keys.round) {
@@ -423,20 +423,20 @@ struct Bits {
   HWY_ALIGN std::uint64_t low[chunk / 2];
 };
 
-/// Those of the blocks from `begin` in steps of n vectors, as far as whole steps go. Returns how
+/// Those of the blocks from `begin` in steps of N vectors, as far as whole steps go. Returns how
 /// far.
-template <int n>
+template <int N>
 HWY_INLINE std::ptrdiff_t draw_steps(const Keys& keys, std::uint64_t row, std::uint64_t block,
                                      std::ptrdiff_t begin, std::ptrdiff_t end, Bits& bits) {
   const DU du;
-  for (; begin + n * lanes <= end; begin += n * lanes) {
-    Words random[n];
-    for (int k = 0; k < n; ++k)
+  for (; begin + N * lanes <= end; begin += N * lanes) {
+    Words random[N];
+    for (int k = 0; k < N; ++k)
       random[k] = {{hn::Set(du, row), hn::Set(du, row >> 32),
                     hn::Iota(du, block + static_cast<std::uint64_t>(begin + k * lanes)),
                     hn::Set(du, tangent_kind)}};
     philox(keys, random);
-    for (int k = 0; k < n; ++k) {
+    for (int k = 0; k < N; ++k) {
       const Words& x = random[k];
       const std::ptrdiff_t to = begin + k * lanes;
       hn::Store(uniform(x.word[0], x.word[1]), D(), bits.u + to);
