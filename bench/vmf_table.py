@@ -35,10 +35,10 @@ def accuracy(validate):
 
 
 def speed(bench):
-    names = [k for k in bench["rows"][0] if k != "p"]
+    names = sorted((k for k in bench["rows"][0] if k != "p"), key=lambda name: name != "halfulp")
     rows = []
     for row in bench["rows"]:
-        cells = [str(row["p"])]
+        cells = [row["p"] if isinstance(row["p"], str) else f"{row['p']:g}"]
         for name in names:
             c = row.get(name)
             if c is None:
