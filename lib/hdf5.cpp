@@ -14,8 +14,8 @@ namespace halfulp::gp_pde {
 
 namespace {
 
-/// What is used of HDF5, loaded when first asked for: it comes with forty libraries (for files on
-/// other machines), and starting them takes longer than solving a small problem.
+/// What is used of HDF5, loaded when first asked for: it comes with many libraries (for files on
+/// other machines), which every start would load.
 struct Hdf5 {
   decltype(&H5open) open;
   decltype(&H5Eset_auto2) set_auto;

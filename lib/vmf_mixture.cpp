@@ -124,11 +124,11 @@ class Expectation {
     sum_lo_.assign(at(numbers), 0.0);
     alone_weight_.assign(at(k_), dd(0.0));
     moved_.assign(at(k_), 0.0);
+    size_.assign(at(k_), 0.0);
     moved_single_.assign(at(k_), 0.0F);
     if (prune) {
       high_.assign(at(data.n * k_), 0.0F);
       eta_single_.assign(at(numbers), 0.0F);
-      size_.assign(at(k_), 0.0);
       copy_.resize(at(data.n * data.p));
       unit_.resize(at(data.n));
       parallel_blocks(data.n, 256, data.threads, [&](Size begin, Size end) {
@@ -175,38 +175,38 @@ class Expectation {
 
   /// Adds up how far each component's log-density may have moved in any row.
   void move(const Parameters& next) {
-    if (!last_.eta.empty())
-      for (Size j = 0; j < k_; ++j) {
-        double square = 0, size = 0;
-        for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
-          const double d = next.eta[at(q)] - last_.eta[at(q)];
-          square += d * d;
-          size += next.eta[at(q)] * next.eta[at(q)];
-        }
-        const double constant = std::fabs(next.constant[at(j)] - last_.constant[at(j)]);
-        // with the rounding of the products themselves
-        moved_[at(j)] += (std::sqrt(square) + constant) * (1 + 1e-12) +
-                         0x1p-52 * static_cast<double>(data_.p) *
-                             (std::sqrt(size) + std::fabs(next.constant[at(j)]));
-        moved_single_[at(j)] = static_cast<float>(moved_[at(j)]);
-      }
-    last_ = next;
-    if (!prune_) return;
     for (Size j = 0; j < k_; ++j) {
-      double size = 0;
+      double square = 0, size = 0;
       for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
-        eta_single_[at(q)] = static_cast<float>(next.eta[at(q)]);
+        const double d = last_.eta.empty() ? 0 : next.eta[at(q)] - last_.eta[at(q)];
+        square += d * d;
         size += next.eta[at(q)] * next.eta[at(q)];
       }
       size_[at(j)] = std::sqrt(size);
+      if (last_.eta.empty()) continue;
+      const double constant = next.constant[at(j)];
+      // with the rounding of the products themselves
+      moved_[at(j)] +=
+          (std::sqrt(square) + std::fabs(constant - last_.constant[at(j)])) * (1 + 1e-12) +
+          0x1p-52 * static_cast<double>(data_.p) * (size_[at(j)] + std::fabs(constant));
+      moved_single_[at(j)] = static_cast<float>(moved_[at(j)] * (1 + 1e-6));  // rounded up
     }
+    last_ = next;
+    if (prune_) std::copy(next.eta.begin(), next.eta.end(), eta_single_.begin());
   }
 
-  /// What is to be kept of component j's log-density in a row, so that with moved_single_ added it
-  /// stays an upper bound: the margin is for both roundings to float.
+  // Bounds are kept in single precision: what `bound` adds, what moved_single_ is larger and what
+  // `limit` takes off are each more than the rounding of its own, the last of the sum too.
+
+  /// What is kept of component j's log-density in a row, so that with moved_single_ added it is an
+  /// upper bound.
   [[nodiscard]] float bound(double value, Size j) const {
-    const double size = std::fabs(value) + moved_[at(j)];
-    return static_cast<float>(value - moved_[at(j)] + 1e-6 * size);
+    return static_cast<float>(value - moved_[at(j)] + 1e-6 * (std::fabs(value) + moved_[at(j)]));
+  }
+  /// Components that stay below this do not count beside one of log-density `most`.
+  [[nodiscard]] float limit(double most) const {
+    const double least = most - needed_;
+    return static_cast<float>(least - 1e-6 * std::fabs(least));
   }
 
   [[nodiscard]] bool any_above(const float* high, float limit) const {
@@ -307,8 +307,7 @@ class Expectation {
     float* const high = high_.data() + i * k_;
     const Size before = best(i);
     if (best_[at(i)] >= 0) {
-      const double limit = low_[at(i)] - moved_[at(before)] - needed_;
-      if (!any_above(high, static_cast<float>(limit - 1e-6 * std::fabs(limit)))) return true;
+      if (!any_above(high, limit(low_[at(i)] - moved_[at(before)]))) return true;
     }
     // first from the row in 16 bits, in single precision: most often that is enough to rule a
     // component out
@@ -322,15 +321,11 @@ class Expectation {
     };
     // half a unit in every entry, and the roundings of the product, in units of |eta|
     const double share = 0.5001 * unit * std::sqrt(static_cast<double>(data_.p)) +
-                         0x1.01p-24 * static_cast<double>(data_.p + 4);
+                         0x1.2p-24 * static_cast<double>(data_.p + 4);
     const auto uncertain = [&](Size j) { return share * size_[at(j)]; };
-    const auto limit_of = [this](double most) {
-      const double least = most - needed_;
-      return static_cast<float>(least - 1e-6 * std::fabs(least));
-    };
     if (best_[at(i)] >= 0) {
       const double low = rough(before) - uncertain(before);
-      const float above = limit_of(low);
+      const float above = limit(low);
       bool rest = false;
       for (Size j = 0; j < k_ && !rest; ++j) {
         if (!(high[j] + moved_single_[at(j)] > above)) continue;
@@ -356,7 +351,7 @@ class Expectation {
     int count = 1;
     double most = value[0];
     Size first = before;
-    float above = limit_of(most);
+    float above = limit(most);
     Size expected = 0;
     for (Size j = 0; j < k_; ++j) expected += high[j] + moved_single_[at(j)] > above ? 1 : 0;
     if (expected > 4 * most_looks) return false;
@@ -370,7 +365,7 @@ class Expectation {
       if (value[count] > most || (value[count] == most && j < first)) {
         most = value[count];
         first = j;
-        above = limit_of(most);
+        above = limit(most);
       }
       ++count;
     }

@@ -97,7 +97,7 @@ def main():
         a, b = row["halfulp"], row["scipy"]
         wrong = "no result" if not np.isfinite(b["kappa"]) else f"{b['error']:.1e}"
         lines.append(f"| {row['p']} | {row['kappa']:g} | {a['error']:.1e} | {a['seconds']:.2g} | {wrong} | "
-                     f"{b['seconds']:.2g} | {b['seconds'] / a['seconds']:.0f} | {b['said'].split(chr(10))[0][:90]} |")
+                     f"{b['seconds']:.2g} | {b['seconds'] / a['seconds']:.2g} | {b['said'].split(chr(10))[0][:90]} |")
     lines += ["", f"{options.rows} rows, one thread, SciPy {scipy.__version__}, NumPy {np.__version__}."]
     if options.json:
         options.json.write_text(json.dumps({"schema": 1, "scipy": scipy.__version__, "rows": rows},
