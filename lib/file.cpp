@@ -98,6 +98,11 @@ std::size_t detail::InputFile::read_at(std::uint64_t from, char* to, std::size_t
   return done;
 }
 
+void detail::InputFile::will_read(std::uint64_t from, std::uint64_t count) const {
+  (void)::posix_fadvise(file_.get(), static_cast<off_t>(from), static_cast<off_t>(count),
+                        POSIX_FADV_WILLNEED);
+}
+
 std::string read_file(const std::filesystem::path& path, std::size_t limit) {
   InputFile file(path);
   const auto check = [&](std::uint64_t size, const char* more) {
