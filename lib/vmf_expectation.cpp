@@ -89,27 +89,19 @@ VmfExpectation::VmfExpectation(const VmfRows& rows, Size components, bool prune)
       groups_((components + vmf_screen_group - 1) / vmf_screen_group),
       block_(block_rows(rows.p)),
       prune_(prune) {
-  const Size numbers = k_ * rows.p;
-  lanes_ = std::clamp<Size>((Size{1} << 25) / numbers, 1, 16);
+  lanes_ = std::clamp<Size>((Size{1} << 25) / (k_ * rows.p), 1, 16);
   lanes_ = std::min(lanes_, (rows.n + block_ - 1) / block_);
-  eta_ = aligned_array<double>(numbers);
-  constant_.assign(at(k_), 0.0);
-  best_.assign(at(rows.n), -1);
   value_.assign(at(rows.n), 0.0);
   size_.assign(at(k_), 0.0);
-  sum_hi_.assign(at(numbers), 0.0);
-  sum_lo_.assign(at(numbers), 0.0);
-  alone_weight_.assign(at(k_), dd(0.0));
-  if (!prune) return;
+  if (!prune) {
+    restart();
+    return;
+  }
   make_coordinates();
   const Size tiles = (rows.n + tile_rows - 1) / tile_rows, room = groups_ * vmf_screen_group;
   coordinate_ = aligned_array<float>(tiles * tile_rows * q_);
   rest_ = aligned_array<float>(tiles * tile_rows);
-  high_ = aligned_array<float>(tiles * tile_rows * room);
-  low_.assign(at(rows.n), 0.0);
   component_ = aligned_array<float>(room * q_);
-  drift_.assign(at(k_), 0.0);
-  creep_.assign(at(k_), 0.0);
   rounding_.assign(at(k_), 0.0);
   drift_single_.assign(at(room), 0.0F);
   constant_single_.assign(at(room), -1e30F);
@@ -123,6 +115,24 @@ VmfExpectation::VmfExpectation(const VmfRows& rows, Size components, bool prune)
     component_lack_.resize(at(k_));
   }
   copy_rows();
+  restart();
+}
+
+void VmfExpectation::restart() {
+  const Size numbers = k_ * rows_.p;
+  eta_ = aligned_array<double>(numbers);
+  constant_.assign(at(k_), 0.0);
+  best_.assign(at(rows_.n), -1);
+  sum_hi_.assign(at(numbers), 0.0);
+  sum_lo_.assign(at(numbers), 0.0);
+  alone_weight_.assign(at(k_), dd(0.0));
+  if (!prune_) return;
+  // r is 0 where eta is
+  const Size tiles = (rows_.n + tile_rows - 1) / tile_rows;
+  high_ = aligned_array<float>(tiles * tile_rows * groups_ * vmf_screen_group);
+  low_.assign(at(rows_.n), 0.0);
+  drift_.assign(at(k_), 0.0);
+  creep_.assign(at(k_), 0.0);
 }
 
 /// Q: the leading right singular vectors of some of the rows, by subspace iteration. Any
@@ -177,6 +187,63 @@ void VmfExpectation::copy_rows() {
           vmf_shorten(rows_.p, x.data() + i * rows_.p, 1, short_row_.get() + row * padded_);
       row_unit_[at(row)] = short_row.unit;
       row_lack_[at(row)] = short_row.lack;
+    }
+  });
+}
+
+void VmfExpectation::lower_gaps(const double* mean, std::span<double> gap) const {
+  const Size p = rows_.p;
+  const std::int32_t list[1] = {0};
+  const auto look = [&](Size i) {
+    double cosine;
+    vmf_products_of(p, rows_.row(i), mean, 1, list, &cosine);
+    const double away = 1 - cosine * rows_.inverse_norm[at(i)];
+    gap[at(i)] = std::fmin(gap[at(i)], away < 0x1p-48 ? 0 : away);
+  };
+  if (!prune_) {
+    parallel_blocks(rows_.n, 512, rows_.threads, [&](Size begin, Size end) {
+      for (Size i = begin; i < end; ++i) look(i);
+    });
+    return;
+  }
+  // the mean as the one component of a screen, with bounds of its cosines
+  constexpr Size room = vmf_screen_group;
+  Numbers inside(at(q_));
+  {
+    const OneBlasThread one;
+    products(1, q_, p, mean, basis_.data(), inside.data());
+  }
+  const auto component = aligned_array<float>(room * q_);
+  for (Size d = 0; d < q_; ++d) component[at(d * room)] = static_cast<float>(inside[at(d)]);
+  const double rest = std::sqrt(std::fmax(0, 1 - square_of(inside.data(), q_)) + 1e-12);
+  const auto drift = aligned_array<float>(room), constant = aligned_array<float>(room, -1e30F);
+  drift[0] = static_cast<float>(rest * 1.000001);
+  constant[0] = static_cast<float>(0x1p-23 * static_cast<double>(q_ + 2) + 0x1p-19);
+  const auto none = aligned_array<float>(room * tile_rows);
+  const auto short_mean = aligned_array<std::int16_t>(std::max<Size>(padded_, 1));
+  VmfShortRow mean_row{};
+  if (padded_ > 0) mean_row = vmf_shorten(p, mean, 1, short_mean.get());
+  parallel_blocks(rows_.n, 32 * tile_rows, rows_.threads, [&](Size begin, Size end) {
+    const auto product = aligned_array<float>(room * tile_rows);
+    const auto bound = aligned_array<float>(room * tile_rows);
+    for (Size first = begin; first < end; first += tile_rows) {
+      vmf_screen({q_, 1, coordinate_.get() + first * q_, component.get(), constant.get(),
+                  drift.get(), rest_.get() + first, none.get(), product.get(), bound.get()});
+      for (Size r = 0; r < std::min(tile_rows, end - first); ++r) {
+        const Size i = first + r;
+        const double cosine = 1 - gap[at(i)];
+        if (static_cast<double>(bound[at(r)]) < cosine) continue;
+        if (padded_ > 0) {
+          double rough;
+          vmf_short_products(padded_, short_row_.get() + i * padded_, short_mean.get(), 1, list,
+                             &rough);
+          const double lack = row_lack_[at(i)];
+          const double most = rough * (row_unit_[at(i)] * mean_row.unit) +
+                              (lack + (1 + lack) * mean_row.lack) * (1 + 1e-9) + 1e-12;
+          if (most < cosine) continue;
+        }
+        look(i);
+      }
     }
   });
 }

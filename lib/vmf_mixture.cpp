@@ -69,7 +69,8 @@ Data make_data(std::string_view function, std::span<const double> points, Size p
 // ---- starts -------------------------------------------------------------------------------------
 
 /// k-means++ on the sphere: K rows, each drawn with probability weight (1 - cos to the nearest).
-Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int run) {
+Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int run,
+                   const Expectation& rows) {
   const RandomStream random(seed, static_cast<std::uint32_t>(run));
   Numbers means(at(components * data.p)), gap(at(data.n), 1.0), share(at(data.n));
   for (Size k = 0; k < components; ++k) {
@@ -87,15 +88,7 @@ Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int ru
     }
     double* const mean = means.data() + k * data.p;
     data.gather({&chosen, 1}, mean);
-    parallel_blocks(data.n, 512, data.threads, [&](Size begin, Size end) {
-      for (Size i = begin; i < end; ++i) {
-        const double cosine = cblas_ddot(static_cast<int>(data.p), data.row(i), 1, mean, 1) *
-                              data.inverse_norm[at(i)];
-        // what is only rounding is the same row
-        const double away = 1 - cosine < 0x1p-48 ? 0 : 1 - cosine;
-        gap[at(i)] = std::fmin(gap[at(i)], away);
-      }
-    });
+    rows.lower_gaps(mean, gap);
   }
   return means;
 }
@@ -276,7 +269,7 @@ State start_state(const Data& data, Size components, const MixtureOptions& optio
     return maximise(data, first_sums(data, components, rows, {}, start.responsibilities),
                     options.concentration, options.max_kappa);
   }
-  const Numbers means = start.means.empty() ? draw_means(data, components, options.seed, run)
+  const Numbers means = start.means.empty() ? draw_means(data, components, options.seed, run, rows)
                                             : unit_means(data.function, "options.start.means",
                                                          start.means, components, data.p);
   // the first concentration is shared: no component begins as a spike on one row
@@ -293,12 +286,12 @@ State start_state(const Data& data, Size components, const MixtureOptions& optio
 }
 
 MixtureFit run_em(const Data& data, Size components, const MixtureOptions& options, int run,
-                  bool prune) {
+                  Expectation& rows) {
   MixtureFit fit;
   fit.run = run;
   fit.report.status = Status::max_iterations;
   fit.report.tolerance = options.tolerance;
-  Expectation rows(data, components, prune);
+  rows.restart();
   const bool hard = options.em == Em::hard;
   State state = start_state(data, components, options, run, rows);
   Sums sums;
@@ -432,15 +425,16 @@ KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::p
   require_components(data, components);
   const int runs = options.means.empty() ? options.runs : 1;
   KMeans best;
+  Expectation rows(data, components, true);
   for (int run = 0; run < runs; ++run) {
+    rows.restart();
     KMeans found;
     found.run = run;
     found.report.status = Status::max_iterations;
     found.report.tolerance = options.tolerance;
     found.means = options.means.empty()
-                      ? draw_means(data, components, options.seed, run)
+                      ? draw_means(data, components, options.seed, run, rows)
                       : unit_means(function, "options.means", options.means, components, p);
-    Expectation rows(data, components, true);
     for (int iteration = 0;; ++iteration) {
       report_progress(
           options.progress,
@@ -507,8 +501,9 @@ vmf::MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p,
   MixtureOptions each = options;
   if (starts > 0) each.runs = 1;
   MixtureFit best;
+  VmfExpectation rows(data, components, prune);
   for (int run = 0; run < each.runs; ++run) {
-    MixtureFit fit = run_em(data, components, each, run, prune);
+    MixtureFit fit = run_em(data, components, each, run, rows);
     if (run == 0 || fit.log_likelihood > best.log_likelihood) best = std::move(fit);
   }
   const Size kappas = options.concentration == Concentration::shared ? 1 : components;

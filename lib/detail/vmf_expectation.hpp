@@ -69,6 +69,12 @@ class VmfExpectation {
   /// @param  all   every row is looked at by all components
   VmfSums evaluate(const VmfParameters& parameters, bool hard, bool all = false);
 
+  /// Forgets all parameters.
+  void restart();
+
+  /// gap[i] = min(gap[i], 1 - mean . x_i), for a mean of norm 1; what is only rounding is 0.
+  void lower_gaps(const double* mean, std::span<double> gap) const;
+
   /// Each row's best component.
   [[nodiscard]] int best(std::ptrdiff_t i) const;
   /// log f of each row, if the last evaluation looked at all.
