@@ -84,6 +84,25 @@ std::size_t detail::InputFile::read(char* to, std::size_t count) {
   return done;
 }
 
+std::size_t detail::InputFile::read_at(std::uint64_t from, char* to, std::size_t count) const {
+  std::size_t done = 0;
+  while (done < count) {
+    const ssize_t now =
+        ::pread(file_.get(), to + done, std::min<std::size_t>(count - done, 1 << 30),
+                static_cast<off_t>(from + done));
+    if (now < 0 && errno == EINTR) continue;
+    if (now < 0) fail(name_, "cannot read", errno);
+    if (now == 0) break;
+    done += static_cast<std::size_t>(now);
+  }
+  return done;
+}
+
+void detail::InputFile::will_read(std::uint64_t from, std::uint64_t count) const {
+  (void)::posix_fadvise(file_.get(), static_cast<off_t>(from), static_cast<off_t>(count),
+                        POSIX_FADV_WILLNEED);
+}
+
 std::string read_file(const std::filesystem::path& path, std::size_t limit) {
   InputFile file(path);
   const auto check = [&](std::uint64_t size, const char* more) {

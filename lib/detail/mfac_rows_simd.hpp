@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+
+#include "halfulp/mfac.hpp"
+
+/// The vector half of the sums over gradients, on tiles: `n` numbers of each of some rows.
+///
+/// A sum over the numbers of a row is 8 sums in double, or 16 in float, of every 8th or 16th
+/// number, which are then added in double, halves first: the same bits whatever the size of a
+/// vector is, where there is a fused multiply-add (all of AVX2, AVX-512, NEON). T: float or double.
+namespace halfulp::mfac::detail {
+
+/// Arrays of T have room for a multiple of so many numbers, and zeros behind the last.
+inline constexpr std::ptrdiff_t mfac_step = 16;
+/// Rows that mfac_dots takes, and what factors of mfac_combine are padded to, by zeros.
+inline constexpr std::ptrdiff_t mfac_dots_rows = 4;
+inline constexpr std::ptrdiff_t mfac_combine_rows = 8;
+
+/// to_j = scale from_j rounded to T, and zeros up to a multiple of mfac_step.
+template <class T>
+void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
+
+/// The largest |from_j|; NaN or infinite if any is.
+[[nodiscard]] double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n);
+/// The sum of squares.
+[[nodiscard]] double mfac_square(Storage storage, const std::byte* from, std::ptrdiff_t n);
+
+/// out[out_stride c + i] += a_i . b_c for i < rows of 4 rows and k of b, n numbers each: a multiple
+/// of mfac_step.
+template <class T>
+void mfac_dots(const T* const* a, int rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+               std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride);
+
+/// Gradients: `n` numbers of each of m rows.
+struct Rows {
+  Storage storage;
+  const std::byte* numbers;
+  std::ptrdiff_t stride;
+  std::ptrdiff_t m;
+  std::ptrdiff_t n;
+};
+
+/// out[m c + i] += g_i . b_c for k of b.
+template <class T>
+void mfac_project(const Rows& rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+                  double* out);
+
+/// sum_c += sum_i a[a_stride c + i] g_i, one row after the other: the same bits for any size of a
+/// tile.
+template <class T>
+void mfac_combine(const Rows& rows, const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
+                  std::ptrdiff_t stride);
+
+/// y_j = sum_j + scale x_j, where x may be null.
+template <class T>
+void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y);
+/// total_j += scale sum_j, n a multiple of mfac_step.
+void mfac_add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total);
+
+}  // namespace halfulp::mfac::detail

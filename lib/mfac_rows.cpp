@@ -1,0 +1,501 @@
+#include "detail/mfac_rows.hpp"
+
+#include <hwy/aligned_allocator.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <new>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "detail/mfac_rows_simd.hpp"
+#include "halfulp/threads.hpp"
+
+namespace halfulp::mfac::detail {
+namespace {
+
+/// Numbers in the caches. What is in it depends on nothing that was in it before.
+template <class T>
+class Array {
+ public:
+  T* resized(std::ptrdiff_t n) {
+    if (n > size_) {
+      numbers_ = hwy::AllocateAligned<T>(static_cast<std::size_t>(n));
+      if (!numbers_) throw std::bad_alloc();
+      size_ = n;
+    }
+    return numbers_.get();
+  }
+  T* get() { return numbers_.get(); }
+
+ private:
+  hwy::AlignedFreeUniquePtr<T[]> numbers_;
+  std::ptrdiff_t size_ = 0;
+};
+
+constexpr std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t to) {
+  return (n + to - 1) / to * to;
+}
+
+/// Rows of an array in the caches: one line more, so that they do not begin at the same place of a
+/// page and share few places of the first cache.
+template <class T>
+constexpr std::ptrdiff_t padded(std::ptrdiff_t width) {
+  return round_up(width, mfac_step) + 64 / static_cast<std::ptrdiff_t>(sizeof(T));
+}
+
+template <class T>
+constexpr Storage storage_of = sizeof(T) == 8 ? Storage::float64 : Storage::float32;
+template <class T>
+const std::byte* bytes_of(const T* numbers) {
+  return reinterpret_cast<const std::byte*>(numbers);
+}
+
+/// Tiles of consecutive columns: where they lie, or of a file, read in larger pieces.
+class Reader {
+ public:
+  Reader(const Gradients::Data& data, Columns columns) : data_(data), columns_(columns) {}
+
+  Rows rows(std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const std::ptrdiff_t size = item_size(data_.storage);
+    if (!data_.file) {
+      const Tile here = tile(data_, 0, data_.rows, begin, end, buffer_);
+      return {data_.storage, here.numbers, here.stride, data_.rows, end - begin};
+    }
+    if (begin < window_.begin || end > window_.end) {
+      const std::ptrdiff_t fitting =
+          window_bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
+      const std::ptrdiff_t width = std::max(fitting / least_width * least_width, end - begin);
+      window_ = {begin, std::min(begin + width, columns_.end)};
+      read_ = tile(data_, 0, data_.rows, window_.begin, window_.end, buffer_);
+      const std::ptrdiff_t next = std::min(width, columns_.end - window_.end) * size;
+      for (std::ptrdiff_t i = 0; i < data_.rows && next > 0; ++i)
+        data_.file->will_read(
+            data_.offset + static_cast<std::uint64_t>((i * data_.stride + window_.end) * size),
+            static_cast<std::uint64_t>(next));
+    }
+    return {data_.storage, read_.numbers + (begin - window_.begin) * size, read_.stride, data_.rows,
+            end - begin};
+  }
+
+ private:
+  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 24;
+  static constexpr std::ptrdiff_t least_width = 4096;
+
+  const Gradients::Data& data_;
+  Columns columns_;
+  Columns window_;
+  Tile read_;
+  std::vector<std::byte> buffer_;
+};
+
+/// Adds up what make()(sums, rows, begin) adds to sums, `results` numbers, of tiles of `width`
+/// columns, `begin` the first of them: those of consecutive tiles one after the other, in a number
+/// of lanes that depends on the numbers of tiles and results only, then the lanes in a tree.
+template <class Make>
+std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, std::ptrdiff_t width,
+                                 std::ptrdiff_t results, std::ptrdiff_t most_lanes, int threads,
+                                 const Progress& progress, const Make& make) {
+  constexpr std::string_view caller = "mfac";
+  constexpr const char* phase = "products of gradients";
+  const std::ptrdiff_t tiles = (columns.end - columns.begin + width - 1) / width;
+  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(tiles, 1, most_lanes);
+  std::vector<std::vector<double>> sums(static_cast<std::size_t>(lanes));
+  std::atomic<std::ptrdiff_t> done{0};
+  const auto starter = std::this_thread::get_id();
+  parallel_for(lanes, threads, [&](std::ptrdiff_t lane) {
+    std::vector<double>& sum = sums[static_cast<std::size_t>(lane)];
+    sum.assign(static_cast<std::size_t>(results), 0.0);
+    const auto column = [&](std::ptrdiff_t t) {
+      return std::min(columns.begin + t * width, columns.end);
+    };
+    const std::ptrdiff_t first = tiles * lane / lanes, last = tiles * (lane + 1) / lanes;
+    Reader reader(gradients.data(), {column(first), column(last)});
+    auto work = make();
+    for (std::ptrdiff_t t = first; t < last; ++t) {
+      if (progress && std::this_thread::get_id() == starter)
+        report_progress(progress, static_cast<double>(done) / static_cast<double>(tiles), phase,
+                        caller);
+      work(sum.data(), reader.rows(column(t), column(t + 1)), column(t));
+      ++done;
+    }
+  });
+  parallel_blocks(results, 4096, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
+      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
+        double* const to = sums[static_cast<std::size_t>(i)].data();
+        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
+        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
+      }
+  });
+  return std::move(sums[0]);
+}
+
+/// A power of two that brings what is at most `largest` to about 1, and its inverse: squares of
+/// small floats are zero.
+struct Scale {
+  double factor = 1;
+  double inverse = 1;
+  explicit Scale(double largest, int most = 126) {
+    if (!(largest > 0) || !std::isfinite(largest)) return;
+    const int e = std::clamp(std::ilogb(largest), -most, most);
+    factor = std::ldexp(1.0, -e);
+    inverse = std::ldexp(1.0, e);
+  }
+};
+
+/// The Gram matrix of a tile. Rows are converted to T once and are then multiplied from the second
+/// cache, `panel` rows against four at a time.
+template <class T>
+class GramTile {
+ public:
+  GramTile(std::ptrdiff_t m, int threads) : m_(m), threads_(threads) {}
+
+  /// 512 KiB where m allows it.
+  static std::ptrdiff_t width(std::ptrdiff_t m) {
+    constexpr std::ptrdiff_t size = sizeof(T), least = 4096 / size;
+    return std::clamp((std::ptrdiff_t{1} << 19) / (size * std::max<std::ptrdiff_t>(m, 1)) / 64 * 64,
+                      least, std::ptrdiff_t{4096});
+  }
+
+  /// sums[i + m j] += g_i . g_j for i >= j; the rest is overwritten.
+  void add(const Rows& rows, double* sums) {
+    stride_ = padded<T>(rows.n);
+    T* const packed = packed_.resized(m_ * stride_);
+    scales_.resize(static_cast<std::size_t>(m_), Scale(1));
+    parallel_blocks(m_, threads_ == 1 ? m_ : 16, threads_,
+                    [&](std::ptrdiff_t first, std::ptrdiff_t last) {
+                      for (std::ptrdiff_t i = first; i < last; ++i) pack(rows, i, packed);
+                    });
+    const std::ptrdiff_t panels = (m_ + panel - 1) / panel;
+    const std::ptrdiff_t n = round_up(rows.n, mfac_step);
+    parallel_for(threads_ == 1 ? 1 : panels * (panels + 1) / 2, threads_, [&](std::ptrdiff_t task) {
+      std::ptrdiff_t at = 0;
+      for (std::ptrdiff_t b = 0; b < panels; ++b)
+        for (std::ptrdiff_t a = b; a < panels; ++a)
+          if (threads_ == 1 || at++ == task)
+            multiply(packed, n, a * panel, std::min((a + 1) * panel, m_), b * panel, sums);
+    });
+  }
+
+ private:
+  static constexpr std::ptrdiff_t panel = 60;  // of 240 KiB; a multiple of 4 and of 6
+
+  void pack(const Rows& rows, std::ptrdiff_t i, T* packed) {
+    const std::byte* const from = rows.numbers + i * rows.stride * item_size(rows.storage);
+    Scale& scale = scales_[static_cast<std::size_t>(i)];
+    if constexpr (sizeof(T) == 4) scale = Scale(mfac_largest(rows.storage, from, rows.n));
+    mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+  }
+
+  void multiply(const T* packed, std::ptrdiff_t n, std::ptrdiff_t first, std::ptrdiff_t last,
+                std::ptrdiff_t column, double* sums) const {
+    constexpr std::ptrdiff_t R = mfac_dots_rows;
+    for (std::ptrdiff_t i = first; i < last; i += R) {
+      const T* rows[R];
+      for (std::ptrdiff_t r = 0; r < R; ++r) rows[r] = packed + std::min(i + r, m_ - 1) * stride_;
+      const auto count = static_cast<int>(std::min(R, m_ - i));
+      const std::ptrdiff_t k = std::min(std::min(column + panel, m_), i + count) - column;
+      const T* const others = packed + column * stride_;
+      if constexpr (sizeof(T) == 8) {
+        mfac_dots(rows, count, others, stride_, k, n, sums + i + m_ * column, m_);
+      } else {
+        double scaled[R * panel] = {};
+        mfac_dots(rows, count, others, stride_, k, n, scaled, R);
+        for (std::ptrdiff_t c = 0; c < k; ++c)
+          for (std::ptrdiff_t r = 0; r < count; ++r)
+            sums[i + r + m_ * (column + c)] +=
+                scaled[R * c + r] * inverse(i + r) * inverse(column + c);
+      }
+    }
+  }
+  [[nodiscard]] double inverse(std::ptrdiff_t i) const {
+    return scales_[static_cast<std::size_t>(i)].inverse;
+  }
+
+  std::ptrdiff_t m_;
+  int threads_;
+  std::ptrdiff_t stride_ = 0;
+  Array<T> packed_;
+  std::vector<Scale> scales_;
+};
+
+constexpr std::ptrdiff_t batch = 32;  // right-hand sides of a tile at a time
+
+/// Products of a tile with k vectors.
+template <class T, class X>
+class ProjectTile {
+ public:
+  ProjectTile(const X* x, std::ptrdiff_t d, std::ptrdiff_t k) : x_(x), d_(d), k_(k) {}
+
+  static std::ptrdiff_t width(std::ptrdiff_t k) { return k <= 3 ? 2048 : 512; }
+
+  /// sums[m c + i] += g_i . x_c of the columns from `begin` on, of any number.
+  void add(const Rows& rows, std::ptrdiff_t begin, double* sums, double* squares) {
+    for (std::ptrdiff_t j = 0; j < rows.n; j += width(k_)) {
+      Rows part = rows;
+      part.numbers += j * item_size(rows.storage);
+      part.n = std::min(width(k_), rows.n - j);
+      for (std::ptrdiff_t c = 0; c < k_; c += batch)
+        add(part, begin + j, c, std::min(batch, k_ - c), sums + rows.m * c,
+            squares == nullptr ? nullptr : squares + c);
+    }
+  }
+
+ private:
+  const std::byte* vector(std::ptrdiff_t c, std::ptrdiff_t begin) const {
+    return bytes_of(x_ + c * d_ + begin);
+  }
+
+  void add(const Rows& rows, std::ptrdiff_t begin, std::ptrdiff_t first, std::ptrdiff_t k,
+           double* sums, double* squares) {
+    if (squares != nullptr)
+      for (std::ptrdiff_t c = 0; c < k; ++c)
+        squares[c] += mfac_square(storage_of<X>, vector(first + c, begin), rows.n);
+    const std::ptrdiff_t stride = padded<T>(rows.n);
+    T* const packed = packed_.resized(k * stride);
+    if constexpr (sizeof(T) == 8) {
+      for (std::ptrdiff_t c = 0; c < k; ++c)
+        mfac_convert(storage_of<X>, vector(first + c, begin), rows.n, 1.0, packed + c * stride);
+      mfac_project(rows, packed, stride, k, sums);
+    } else {
+      double* const scaled = scaled_.resized(rows.m * k);
+      std::fill_n(scaled, rows.m * k, 0.0);
+      std::vector<Scale> scales;
+      for (std::ptrdiff_t c = 0; c < k; ++c) {
+        const std::byte* const x = vector(first + c, begin);
+        scales.emplace_back(mfac_largest(storage_of<X>, x, rows.n), sizeof(X) == 8 ? 1022 : 126);
+        mfac_convert(storage_of<X>, x, rows.n, scales.back().factor, packed + c * stride);
+      }
+      mfac_project(rows, packed, stride, k, scaled);
+      if (std::all_of(scaled, scaled + rows.m * k, [](double s) { return std::isfinite(s); })) {
+        for (std::ptrdiff_t c = 0; c < k; ++c)
+          for (std::ptrdiff_t i = 0; i < rows.m; ++i)
+            sums[rows.m * c + i] +=
+                scaled[rows.m * c + i] * scales[static_cast<std::size_t>(c)].inverse;
+      } else {  // beyond the range of float
+        ProjectTile<double, X>(x_ + first * d_, d_, k).add(rows, begin, sums, nullptr);
+      }
+    }
+  }
+
+  const X* x_;
+  std::ptrdiff_t d_, k_;
+  Array<T> packed_;
+  Array<double> scaled_;
+};
+
+/// Factors of rows, `k` times m of them, each padded with zeros.
+template <class T>
+struct Factors {
+  std::ptrdiff_t stride;
+  std::vector<T> values;
+  std::vector<Scale> scales;
+
+  Factors(const double* a, std::ptrdiff_t m, std::ptrdiff_t k)
+      : stride(round_up(m, mfac_combine_rows)), values(static_cast<std::size_t>(k * stride), T{0}) {
+    for (std::ptrdiff_t c = 0; c < k; ++c) {
+      const double* const row = a + c * m;
+      scales.emplace_back(sizeof(T) == 8 ? 1 : mfac_largest(Storage::float64, bytes_of(row), m),
+                          1022);
+      for (std::ptrdiff_t i = 0; i < m; ++i)
+        values[static_cast<std::size_t>(c * stride + i)] =
+            static_cast<T>(row[i] * scales.back().factor);
+    }
+  }
+};
+
+template <class T>
+class CombineTile {
+ public:
+  CombineTile(const Factors<T>& factors, const double* a, std::ptrdiff_t m)
+      : factors_(factors), a_(a), m_(m) {}
+
+  static std::ptrdiff_t width(std::ptrdiff_t k) { return k == 1 ? 2048 : k <= 3 ? 1024 : 256; }
+
+  /// Sums of the rows with factors first ... first + k - 1, k <= batch; each `stride` apart.
+  const double* sums(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t k,
+                     std::ptrdiff_t stride) {
+    double* const totals = totals_.resized(k * stride);
+    std::fill_n(totals, k * stride, 0.0);
+    const T* const factors = factors_.values.data() + first * factors_.stride;
+    if constexpr (sizeof(T) == 8) {
+      mfac_combine(rows, factors, factors_.stride, k, totals, stride);
+    } else {
+      constexpr std::ptrdiff_t some = 64;  // rows whose sum is formed in float
+      T* const part = part_.resized(k * stride);
+      for (std::ptrdiff_t i = 0; i < m_; i += some) {
+        std::fill_n(part, k * stride, T{0});
+        Rows few = rows;
+        few.numbers += i * rows.stride * item_size(rows.storage);
+        few.m = std::min(some, m_ - i);
+        mfac_combine(few, factors + i, factors_.stride, k, part, stride);
+        for (std::ptrdiff_t c = 0; c < k; ++c)
+          mfac_add_scaled(part + c * stride, round_up(rows.n, mfac_step),
+                          factors_.scales[static_cast<std::size_t>(first + c)].inverse,
+                          totals + c * stride);
+      }
+      for (std::ptrdiff_t c = 0; c < k; ++c)
+        if (!std::isfinite(mfac_largest(Storage::float64, bytes_of(totals + c * stride), rows.n))) {
+          // beyond the range of float
+          const Factors<double> wide(a_ + (first + c) * m_, m_, 1);
+          std::fill_n(totals + c * stride, stride, 0.0);
+          mfac_combine(rows, wide.values.data(), wide.stride, 1, totals + c * stride, stride);
+        }
+    }
+    return totals;
+  }
+
+ private:
+  const Factors<T>& factors_;
+  const double* a_;
+  std::ptrdiff_t m_;
+  Array<double> totals_;
+  Array<T> part_;
+};
+
+template <class T, class Y>
+void combine_in(const Gradients& gradients, Columns columns, const double* a, std::ptrdiff_t k,
+                double scale, const Y* x, int threads, Y* y) {
+  const std::ptrdiff_t m = gradients.rows(), d = gradients.dimension();
+  const std::ptrdiff_t width = CombineTile<T>::width(k), stride = padded<double>(width);
+  const Factors<T> factors(a, m, k);
+  // Each number of y is a sum of its own: blocks are for the threads only.
+  const std::ptrdiff_t columns_each = std::clamp<std::ptrdiff_t>(
+      (columns.end - columns.begin) / (8 * thread_count(threads)), width, std::ptrdiff_t{1} << 16);
+  const std::ptrdiff_t block = round_up(columns_each, width);
+  parallel_blocks(columns.end - columns.begin, block, threads,
+                  [&](std::ptrdiff_t from, std::ptrdiff_t to) {
+                    const Columns part{columns.begin + from, columns.begin + to};
+                    Reader reader(gradients.data(), part);
+                    CombineTile<T> work(factors, a, m);
+                    for (std::ptrdiff_t begin = part.begin; begin < part.end; begin += width) {
+                      const Rows rows = reader.rows(begin, std::min(begin + width, part.end));
+                      for (std::ptrdiff_t first = 0; first < k; first += batch) {
+                        const std::ptrdiff_t some = std::min(batch, k - first);
+                        const double* const sums = work.sums(rows, first, some, stride);
+                        for (std::ptrdiff_t c = 0; c < some; ++c) {
+                          const std::ptrdiff_t at = (first + c) * d + begin;
+                          mfac_finish(sums + c * stride, rows.n, scale,
+                                      x == nullptr ? nullptr : x + at, y + at);
+                        }
+                      }
+                    }
+                  });
+}
+
+/// float32 is for what float holds: numbers in double are summed in double.
+bool in_float(const Gradients& gradients, Accumulation accumulation) {
+  return accumulation == Accumulation::float32 && gradients.storage() != Storage::float64;
+}
+
+constexpr std::ptrdiff_t most_lanes = 64;
+/// From so many rows on, threads share each tile: lanes would need too much memory.
+constexpr std::ptrdiff_t least_shared = 512;
+
+void copy_triangle(const double* from, std::ptrdiff_t m, std::span<double> to) {
+  for (std::ptrdiff_t j = 0; j < m; ++j)
+    std::copy_n(from + j * m + j, m - j, to.begin() + (j * m + j));
+}
+
+template <class T>
+void gram_in(const Gradients& gradients, Columns columns, int threads, std::span<double> out,
+             const Progress& progress) {
+  const std::ptrdiff_t m = gradients.rows();
+  const bool shared = m >= least_shared;
+  const auto sums = sum_of_tiles(gradients, columns, GramTile<T>::width(m), m * m,
+                                 shared ? 1 : most_lanes, threads, progress, [&] {
+                                   return [tile = GramTile<T>(m, shared ? threads : 1)](
+                                              double* to, const Rows& rows,
+                                              std::ptrdiff_t) mutable { tile.add(rows, to); };
+                                 });
+  copy_triangle(sums.data(), m, out);
+}
+
+template <class T, class X>
+void project_in(const Gradients& gradients, Columns columns, const X* x, std::ptrdiff_t k,
+                int threads, std::span<double> out, std::span<double> squares) {
+  const std::ptrdiff_t m = gradients.rows(), d = gradients.dimension();
+  const auto sums = sum_of_tiles(
+      gradients, columns, ProjectTile<T, X>::width(k), (m + 1) * k, most_lanes, threads, {}, [&] {
+        return [&, tile = ProjectTile<T, X>(x, d, k)](double* to, const Rows& rows,
+                                                      std::ptrdiff_t begin) mutable {
+          tile.add(rows, begin, to, squares.empty() ? nullptr : to + m * k);
+        };
+      });
+  std::copy_n(sums.begin(), m * k, out.begin());
+  if (!squares.empty()) std::copy_n(sums.begin() + m * k, k, squares.begin());
+}
+
+template <class T, class X>
+void both_in(const Gradients& gradients, Columns columns, const X* x, std::ptrdiff_t k, int threads,
+             std::span<double> out, std::span<double> projections, std::span<double> squares,
+             const Progress& progress) {
+  const std::ptrdiff_t m = gradients.rows(), d = gradients.dimension();
+  const bool shared = m >= least_shared;
+  const auto sums = sum_of_tiles(
+      gradients, columns, GramTile<T>::width(m), m * m + (m + 1) * k, shared ? 1 : most_lanes,
+      threads, progress, [&] {
+        return
+            [&, tile = GramTile<T>(m, shared ? threads : 1), products = ProjectTile<T, X>(x, d, k)](
+                double* to, const Rows& rows, std::ptrdiff_t begin) mutable {
+              tile.add(rows, to);
+              products.add(rows, begin, to + m * m, squares.empty() ? nullptr : to + m * m + m * k);
+            };
+      });
+  copy_triangle(sums.data(), m, out);
+  std::copy_n(sums.begin() + m * m, m * k, projections.begin());
+  if (!squares.empty()) std::copy_n(sums.begin() + m * m + m * k, k, squares.begin());
+}
+
+}  // namespace
+
+void gram(const Gradients& gradients, Columns columns, Accumulation accumulation, int threads,
+          std::span<double> out, const Progress& progress) {
+  const auto run = in_float(gradients, accumulation) ? gram_in<float> : gram_in<double>;
+  run(gradients, columns, threads, out, progress);
+}
+
+template <class T>
+void project(const Gradients& gradients, Columns columns, std::span<const T> x, std::ptrdiff_t k,
+             Accumulation accumulation, int threads, std::span<double> out,
+             std::span<double> squares) {
+  const auto run = in_float(gradients, accumulation) ? project_in<float, T> : project_in<double, T>;
+  run(gradients, columns, x.data(), k, threads, out, squares);
+}
+
+template <class T>
+void combine(const Gradients& gradients, Columns columns, std::span<const double> a,
+             std::ptrdiff_t k, double scale, std::span<const T> x, Accumulation accumulation,
+             int threads, std::span<T> y) {
+  const auto run = in_float(gradients, accumulation) ? combine_in<float, T> : combine_in<double, T>;
+  run(gradients, columns, a.data(), k, scale, x.empty() ? nullptr : x.data(), threads, y.data());
+}
+
+template <class T>
+void gram_and_project(const Gradients& gradients, Columns columns, std::span<const T> x,
+                      std::ptrdiff_t k, Accumulation accumulation, int threads,
+                      std::span<double> gram, std::span<double> projections,
+                      std::span<double> squares, const Progress& progress) {
+  const auto run = in_float(gradients, accumulation) ? both_in<float, T> : both_in<double, T>;
+  run(gradients, columns, x.data(), k, threads, gram, projections, squares, progress);
+}
+
+template void project(const Gradients&, Columns, std::span<const float>, std::ptrdiff_t,
+                      Accumulation, int, std::span<double>, std::span<double>);
+template void project(const Gradients&, Columns, std::span<const double>, std::ptrdiff_t,
+                      Accumulation, int, std::span<double>, std::span<double>);
+template void combine(const Gradients&, Columns, std::span<const double>, std::ptrdiff_t, double,
+                      std::span<const float>, Accumulation, int, std::span<float>);
+template void combine(const Gradients&, Columns, std::span<const double>, std::ptrdiff_t, double,
+                      std::span<const double>, Accumulation, int, std::span<double>);
+template void gram_and_project(const Gradients&, Columns, std::span<const float>, std::ptrdiff_t,
+                               Accumulation, int, std::span<double>, std::span<double>,
+                               std::span<double>, const Progress&);
+template void gram_and_project(const Gradients&, Columns, std::span<const double>, std::ptrdiff_t,
+                               Accumulation, int, std::span<double>, std::span<double>,
+                               std::span<double>, const Progress&);
+
+}  // namespace halfulp::mfac::detail

@@ -1,0 +1,541 @@
+#include "detail/mfac_rows_simd.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "mfac_rows_simd.cpp"
+#include <hwy/foreach_target.h>
+// foreach_target.h must come first
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace halfulp::mfac::detail::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Numbers of a sum: of a vector of 64 bytes, in one part or several.
+template <class T>
+inline constexpr std::ptrdiff_t sum_lanes = 64 / static_cast<std::ptrdiff_t>(sizeof(T));
+template <class T>
+using Tag = hn::CappedTag<T, 64 / sizeof(T)>;
+template <class T>
+inline constexpr std::ptrdiff_t lanes = hn::MaxLanes(Tag<T>());
+template <class T>
+using V = hn::Vec<Tag<T>>;
+
+/// Vectors that stay in registers.
+#if HWY_MAX_BYTES >= 64 || HWY_ARCH_ARM_A64
+inline constexpr bool many_registers = true;
+#else
+inline constexpr bool many_registers = false;
+#endif
+
+// What gradients are held as, by what a vector of it is when it is summed.
+struct Float64 {
+  using Type = double;
+};
+struct Float32 {
+  using Type = float;
+};
+struct Bfloat16 {
+  using Type = std::uint16_t;
+};
+struct Float16 {
+  using Type = std::uint16_t;
+};
+
+HWY_INLINE V<double> load(Float64, Tag<double> tag, const double* from) {
+  return hn::LoadU(tag, from);
+}
+HWY_INLINE V<double> load(Float32, Tag<double> tag, const float* from) {
+  return hn::PromoteTo(tag, hn::LoadU(hn::Rebind<float, Tag<double>>(), from));
+}
+HWY_INLINE V<float> load(Float64, Tag<float> tag, const double* from) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::DemoteTo(tag, hn::LoadU(Tag<double>(), from));
+#else
+  const hn::Half<Tag<float>> half;
+  const Tag<double> wide;
+  return hn::Combine(tag, hn::DemoteTo(half, hn::LoadU(wide, from + lanes<double>)),
+                     hn::DemoteTo(half, hn::LoadU(wide, from)));
+#endif
+}
+HWY_INLINE V<float> load(Float32, Tag<float> tag, const float* from) {
+  return hn::LoadU(tag, from);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_float(Bfloat16, D tag, const std::uint16_t* from) {
+  const hn::Rebind<std::uint32_t, D> bits;
+  const hn::Rebind<std::uint16_t, D> half;
+  return hn::BitCast(tag, hn::ShiftLeft<16>(hn::PromoteTo(bits, hn::LoadU(half, from))));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_float(Float16, D tag, const std::uint16_t* from) {
+  const hn::Rebind<std::uint16_t, D> bits;
+  const hn::Rebind<hwy::float16_t, D> half;
+  return hn::PromoteTo(tag, hn::BitCast(half, hn::LoadU(bits, from)));
+}
+template <class Held>
+HWY_INLINE V<float> load(Held held, Tag<float> tag, const std::uint16_t* from) {
+  return load_float(held, tag, from);
+}
+template <class Held>
+HWY_INLINE V<double> load(Held held, Tag<double> tag, const std::uint16_t* from) {
+  return hn::PromoteTo(tag, load_float(held, hn::Rebind<float, Tag<double>>(), from));
+}
+
+/// The lanes of a sum, halves first.
+HWY_INLINE double fold(const double* sum) {
+  double half[4], quarter[2];
+  for (int i = 0; i < 4; ++i) half[i] = sum[i] + sum[i + 4];
+  for (int i = 0; i < 2; ++i) quarter[i] = half[i] + half[i + 2];
+  return quarter[0] + quarter[1];
+}
+HWY_INLINE double fold(const float* sum) {
+  alignas(64) double wide[8];
+  const Tag<double> tag;
+  for (std::ptrdiff_t i = 0; i < 8; i += lanes<double>)
+    hn::Store(hn::Add(load(Float32(), tag, sum + i), load(Float32(), tag, sum + 8 + i)), tag,
+              wide + i);
+  return fold(wide);
+}
+
+/// sum[r][q] += a_r b_q, of a vector of them.
+template <int R, int Q, int Parts, class Held, class T>
+HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std::ptrdiff_t j,
+                             const T* b, std::ptrdiff_t stride, V<T> (&sum)[R][Q][Parts]) {
+#pragma GCC unroll 16
+  for (int p = 0; p < Parts; ++p) {
+    V<T> g[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) g[r] = load(held, Tag<T>(), a[r] + j + p * lanes<T>);
+#pragma GCC unroll 16
+    for (int q = 0; q < Q; ++q) {
+      const V<T> x = hn::LoadU(Tag<T>(), b + q * stride + p * lanes<T>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r][q][p] = hn::MulAdd(g[r], x, sum[r][q][p]);
+    }
+  }
+}
+
+/// out[out_stride q + r] += a_r . b_q; b has zeros behind the last number. Parts: vectors of a sum
+/// that are formed in one pass over the numbers.
+template <int R, int Q, int Parts, class Held, class T>
+HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int rows, const T* b,
+                         std::ptrdiff_t stride, std::ptrdiff_t n, double* out,
+                         std::ptrdiff_t out_stride) {
+  constexpr std::ptrdiff_t step = sum_lanes<T>;
+  const std::ptrdiff_t whole = n / step * step;
+  alignas(64) typename Held::Type rest[R][step];
+  const typename Held::Type* rows_of_rest[R];
+  if (whole < n)
+    for (int r = 0; r < R; ++r) {
+      std::fill(std::copy_n(a[r] + whole, n - whole, rest[r]), rest[r] + step, 0);
+      rows_of_rest[r] = rest[r];
+    }
+  alignas(64) T sums[R * Q * step];
+  for (std::ptrdiff_t pass = 0; pass < step; pass += Parts * lanes<T>) {
+    V<T> sum[R][Q][Parts];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int q = 0; q < Q; ++q)
+#pragma GCC unroll 16
+        for (int p = 0; p < Parts; ++p) sum[r][q][p] = hn::Zero(Tag<T>());
+    for (std::ptrdiff_t j = pass; j < whole; j += step)
+      add_products<R, Q, Parts>(held, a, j, b + j, stride, sum);
+    if (whole < n)
+      add_products<R, Q, Parts>(held, rows_of_rest, pass, b + whole + pass, stride, sum);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int q = 0; q < Q; ++q)
+#pragma GCC unroll 16
+        for (int p = 0; p < Parts; ++p)
+          hn::Store(sum[r][q][p], Tag<T>(), sums + (r * Q + q) * step + pass + p * lanes<T>);
+  }
+  for (int q = 0; q < Q; ++q)
+    for (int r = 0; r < rows; ++r) out[q * out_stride + r] += fold(sums + (r * Q + q) * step);
+}
+
+template <int R, int Q, int Parts, class Held, class T>
+void add_dots_of(Held held, const typename Held::Type* const* a, int rows, const T* b,
+                 std::ptrdiff_t stride, std::ptrdiff_t k, std::ptrdiff_t n, double* out,
+                 std::ptrdiff_t out_stride) {
+  for (; k >= Q; k -= Q, b += Q * stride, out += Q * out_stride)
+    add_dots<R, Q, Parts>(held, a, rows, b, stride, n, out, out_stride);
+  if constexpr (Q > 1)
+    if (k > 0) add_dots_of<R, Q - 1, Parts>(held, a, rows, b, stride, k, n, out, out_stride);
+}
+
+template <class T>
+struct Packed {
+  using Type = T;
+};
+template <class T>
+HWY_INLINE V<T> load(Packed<T>, Tag<T> tag, const T* from) {
+  return hn::LoadU(tag, from);
+}
+
+template <class T>
+void dots(const T* const* a, int rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+          std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  constexpr int Q = many_registers ? 6 : 3;
+  add_dots_of<4, Q, 1>(Packed<T>(), a, rows, b, stride, k, n, out, out_stride);
+}
+
+/// Numbers of rows behind the last are those of the last, and for nothing.
+template <int R, class Held>
+struct SomeRows {
+  using Type = typename Held::Type;
+  const Type* begin[R];
+  SomeRows(const Rows& all, std::ptrdiff_t first) {
+    const auto* const numbers = reinterpret_cast<const Type*>(all.numbers);
+    for (int r = 0; r < R; ++r) begin[r] = numbers + std::min(first + r, all.m - 1) * all.stride;
+  }
+  /// While others are worked on: a processor looks ahead within a row, not to the next.
+  static HWY_INLINE void prefetch(const Rows& all, std::ptrdiff_t first) {
+    const auto* const numbers = reinterpret_cast<const Type*>(all.numbers);
+    constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+    for (std::ptrdiff_t i = first; i < std::min(first + R, all.m); ++i)
+      for (std::ptrdiff_t j = 0; j < all.n; j += line) hwy::Prefetch(numbers + i * all.stride + j);
+  }
+};
+
+/// Calls body with the type of what `storage` says.
+template <class Body>
+HWY_INLINE void by_storage(Storage storage, const Body& body) {
+  switch (storage) {
+    case Storage::float64:
+      return body(Float64());
+    case Storage::float32:
+      return body(Float32());
+    case Storage::bfloat16:
+      return body(Bfloat16());
+    case Storage::float16:
+      return body(Float16());
+  }
+}
+
+/// More right-hand sides than this, and a tile is worked on for longer than it takes to arrive.
+inline constexpr std::ptrdiff_t most_streamed = 3;
+
+template <int R, int Q, int Parts, class Held, class T>
+void project_rows(Held held, const Rows& rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+                  double* out) {
+  for (std::ptrdiff_t i = 0; i < rows.m; i += R) {
+    const SomeRows<R, Held> some(rows, i);
+    if (k > most_streamed) some.prefetch(rows, i + R);
+    add_dots_of<R, Q, Parts>(held, some.begin,
+                             static_cast<int>(std::min<std::ptrdiff_t>(R, rows.m - i)), b, stride,
+                             k, rows.n, out + i, rows.m);
+  }
+}
+
+template <class T>
+void project(const Rows& rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+  by_storage(rows.storage, [&](auto held) {
+    constexpr int parts = static_cast<int>(sum_lanes<T> / lanes<T>);
+    if constexpr (many_registers && parts <= 2) {
+      if (k == 1) return project_rows<8, 1, parts>(held, rows, b, stride, k, out);
+      if (k <= most_streamed) return project_rows<8, 3, 1>(held, rows, b, stride, k, out);
+      return project_rows<4, 6, 1>(held, rows, b, stride, k, out);
+    } else {
+      if (k == 1 && parts <= 2)
+        return project_rows<4, 1, std::min(parts, 2)>(held, rows, b, stride, k, out);
+      return project_rows<4, 2, 1>(held, rows, b, stride, k, out);
+    }
+  });
+}
+
+/// sum_c += sum over R rows of a[c][r] g_r, of `n` numbers, a multiple of a vector.
+template <int R, int K, class Held, class T>
+HWY_INLINE void add_rows(Held held, const typename Held::Type* const* g, const T* a,
+                         std::ptrdiff_t a_stride, std::ptrdiff_t n, T* sum, std::ptrdiff_t stride) {
+  const Tag<T> tag;
+  V<T> factor[K][R];
+#pragma GCC unroll 16
+  for (int c = 0; c < K; ++c)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) factor[c][r] = hn::Set(tag, a[c * a_stride + r]);
+  for (std::ptrdiff_t j = 0; j < n; j += lanes<T>) {
+    V<T> s[K];
+#pragma GCC unroll 16
+    for (int c = 0; c < K; ++c) s[c] = hn::LoadU(tag, sum + c * stride + j);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V<T> x = load(held, tag, g[r] + j);
+#pragma GCC unroll 16
+      for (int c = 0; c < K; ++c) s[c] = hn::MulAdd(factor[c][r], x, s[c]);
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < K; ++c) hn::StoreU(s[c], tag, sum + c * stride + j);
+  }
+}
+
+template <int R, int K, class Held, class T>
+void add_rows_of(Held held, const typename Held::Type* const* g, const T* a,
+                 std::ptrdiff_t a_stride, std::ptrdiff_t k, std::ptrdiff_t n, T* sum,
+                 std::ptrdiff_t stride) {
+  for (; k >= K; k -= K, a += K * a_stride, sum += K * stride)
+    add_rows<R, K>(held, g, a, a_stride, n, sum, stride);
+  if constexpr (K > 1)
+    if (k > 0) add_rows_of<R, K - 1>(held, g, a, a_stride, k, n, sum, stride);
+}
+
+template <int R, int K, class Held, class T>
+void combine_rows(Held held, const Rows& rows, const T* a, std::ptrdiff_t a_stride,
+                  std::ptrdiff_t k, T* sum, std::ptrdiff_t stride) {
+  static_assert(mfac_combine_rows % R == 0);
+  const std::ptrdiff_t whole = rows.n / mfac_step * mfac_step;
+  for (std::ptrdiff_t i = 0; i < rows.m; i += R) {
+    SomeRows<R, Held> some(rows, i);
+    if (k > most_streamed) some.prefetch(rows, i + R);
+    add_rows_of<R, K>(held, some.begin, a + i, a_stride, k, whole, sum, stride);
+    if (whole < rows.n) {
+      alignas(64) typename Held::Type rest[R][mfac_step] = {};
+      for (int r = 0; r < R; ++r) {
+        std::copy_n(some.begin[r] + whole, rows.n - whole, rest[r]);
+        some.begin[r] = rest[r];
+      }
+      add_rows_of<R, K>(held, some.begin, a + i, a_stride, k, mfac_step, sum + whole, stride);
+    }
+  }
+}
+
+template <class T>
+void combine(const Rows& rows, const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
+             std::ptrdiff_t stride) {
+  by_storage(rows.storage, [&](auto held) {
+    if (k == 1)
+      combine_rows<8, 1>(held, rows, a, a_stride, k, sum, stride);
+    else if constexpr (many_registers)
+      combine_rows<8, 3>(held, rows, a, a_stride, k, sum, stride);
+    else
+      combine_rows<4, 3>(held, rows, a, a_stride, k, sum, stride);
+  });
+}
+
+/// Calls body(from, j, lanes) for `n` numbers, the last few of them from a copy with zeros behind.
+template <class Type, class Body>
+HWY_INLINE void by_vectors(const Type* from, std::ptrdiff_t n, std::ptrdiff_t vector,
+                           const Body& body) {
+  const std::ptrdiff_t whole = n / mfac_step * mfac_step;
+  for (std::ptrdiff_t j = 0; j < whole; j += vector) body(from + j, j);
+  if (whole == n) return;
+  alignas(64) Type rest[mfac_step] = {};
+  std::copy_n(from + whole, n - whole, rest);
+  for (std::ptrdiff_t j = 0; j < mfac_step; j += vector) body(rest + j, whole + j);
+}
+
+template <class T>
+void convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to) {
+  by_storage(storage, [&](auto held) {
+    using Held = decltype(held);
+    const auto* const numbers = reinterpret_cast<const typename Held::Type*>(from);
+    if constexpr (std::is_same_v<T, float> && std::is_same_v<Held, Float64>) {
+      // Scaled before it is rounded: it may be out of the range of float.
+      const auto factor = hn::Set(Tag<double>(), scale);
+      const hn::Rebind<float, Tag<double>> narrow;
+      by_vectors(numbers, n, lanes<double>, [&](const double* x, std::ptrdiff_t j) {
+        hn::StoreU(hn::DemoteTo(narrow, hn::Mul(factor, load(held, Tag<double>(), x))), narrow,
+                   to + j);
+      });
+    } else {
+      const V<T> factor = hn::Set(Tag<T>(), static_cast<T>(scale));
+      by_vectors(numbers, n, lanes<T>, [&](const auto* x, std::ptrdiff_t j) {
+        hn::StoreU(hn::Mul(factor, load(held, Tag<T>(), x)), Tag<T>(), to + j);
+      });
+    }
+  });
+}
+
+double largest(Storage storage, const std::byte* from, std::ptrdiff_t n) {
+  // Magnitudes are in order as integers, NaN last.
+  const hn::RebindToSigned<Tag<double>> bits;
+  auto most = hn::Zero(bits);
+  by_storage(storage, [&](auto held) {
+    const auto* const numbers = reinterpret_cast<const typename decltype(held)::Type*>(from);
+    by_vectors(numbers, n, lanes<double>, [&](const auto* x, std::ptrdiff_t) {
+      most = hn::Max(most, hn::BitCast(bits, hn::Abs(load(held, Tag<double>(), x))));
+    });
+  });
+  return hn::GetLane(hn::BitCast(Tag<double>(), hn::MaxOfLanes(bits, most)));
+}
+
+double square(Storage storage, const std::byte* from, std::ptrdiff_t n) {
+  alignas(64) double sums[8] = {};
+  by_storage(storage, [&](auto held) {
+    const auto* const numbers = reinterpret_cast<const typename decltype(held)::Type*>(from);
+    constexpr int parts = static_cast<int>(8 / lanes<double>);
+    V<double> sum[parts];
+    for (int p = 0; p < parts; ++p) sum[p] = hn::Zero(Tag<double>());
+    by_vectors(numbers, n, 8, [&](const auto* x, std::ptrdiff_t) {
+      for (int p = 0; p < parts; ++p) {
+        const V<double> v = load(held, Tag<double>(), x + p * lanes<double>);
+        sum[p] = hn::MulAdd(v, v, sum[p]);
+      }
+    });
+    for (int p = 0; p < parts; ++p) hn::Store(sum[p], Tag<double>(), sums + p * lanes<double>);
+  });
+  return fold(sums);
+}
+
+template <class T>
+void finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y) {
+  const Tag<double> tag;
+  const hn::Rebind<T, Tag<double>> result;
+  const auto factor = hn::Set(tag, scale);
+  const auto one = [&](const double* from, const T* addend, T* to) {
+    auto v = hn::LoadU(tag, from);
+    if constexpr (std::is_same_v<T, float>) {
+      if (addend != nullptr)
+        v = hn::MulAdd(factor, hn::PromoteTo(tag, hn::LoadU(result, addend)), v);
+      hn::StoreU(hn::DemoteTo(result, v), result, to);
+    } else {
+      if (addend != nullptr) v = hn::MulAdd(factor, hn::LoadU(tag, addend), v);
+      hn::StoreU(v, tag, to);
+    }
+  };
+  const std::ptrdiff_t whole = n / mfac_step * mfac_step;
+  for (std::ptrdiff_t j = 0; j < whole; j += lanes<double>)
+    one(sum + j, x == nullptr ? nullptr : x + j, y + j);
+  if (whole == n) return;
+  alignas(64) T addends[mfac_step] = {}, results[mfac_step];
+  if (x != nullptr) std::copy_n(x + whole, n - whole, addends);
+  for (std::ptrdiff_t j = 0; j < mfac_step; j += lanes<double>)
+    one(sum + whole + j, x == nullptr ? nullptr : addends + j, results + j);
+  std::copy_n(results, n - whole, y + whole);
+}
+
+void add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total) {
+  const Tag<double> tag;
+  const auto factor = hn::Set(tag, scale);
+  for (std::ptrdiff_t j = 0; j < n; j += lanes<double>)
+    hn::StoreU(hn::MulAdd(factor, load(Float32(), tag, sum + j), hn::LoadU(tag, total + j)), tag,
+               total + j);
+}
+
+// HWY_EXPORT takes no templates.
+void dots_double(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
+                 std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  dots(a, rows, b, stride, k, n, out, out_stride);
+}
+void dots_float(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
+                std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  dots(a, rows, b, stride, k, n, out, out_stride);
+}
+void project_double(const Rows& rows, const double* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+                    double* out) {
+  project(rows, b, stride, k, out);
+}
+void project_float(const Rows& rows, const float* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+                   double* out) {
+  project(rows, b, stride, k, out);
+}
+void combine_double(const Rows& rows, const double* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
+                    double* sum, std::ptrdiff_t stride) {
+  combine(rows, a, a_stride, k, sum, stride);
+}
+void combine_float(const Rows& rows, const float* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
+                   float* sum, std::ptrdiff_t stride) {
+  combine(rows, a, a_stride, k, sum, stride);
+}
+void convert_double(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                    double* to) {
+  convert(storage, from, n, scale, to);
+}
+void convert_float(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                   float* to) {
+  convert(storage, from, n, scale, to);
+}
+void finish_double(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y) {
+  finish(sum, n, scale, x, y);
+}
+void finish_float(const double* sum, std::ptrdiff_t n, double scale, const float* x, float* y) {
+  finish(sum, n, scale, x, y);
+}
+
+}  // namespace halfulp::mfac::detail::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace halfulp::mfac::detail {
+
+HWY_EXPORT(dots_double);
+HWY_EXPORT(dots_float);
+HWY_EXPORT(project_double);
+HWY_EXPORT(project_float);
+HWY_EXPORT(combine_double);
+HWY_EXPORT(combine_float);
+HWY_EXPORT(convert_double);
+HWY_EXPORT(convert_float);
+HWY_EXPORT(finish_double);
+HWY_EXPORT(finish_float);
+HWY_EXPORT(largest);
+HWY_EXPORT(square);
+HWY_EXPORT(add_scaled);
+
+template <>
+void mfac_dots(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
+               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(dots_double)(a, rows, b, stride, k, n, out, out_stride);
+}
+template <>
+void mfac_dots(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
+               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(dots_float)(a, rows, b, stride, k, n, out, out_stride);
+}
+template <>
+void mfac_project(const Rows& rows, const double* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+                  double* out) {
+  HWY_DYNAMIC_DISPATCH(project_double)(rows, b, stride, k, out);
+}
+template <>
+void mfac_project(const Rows& rows, const float* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+                  double* out) {
+  HWY_DYNAMIC_DISPATCH(project_float)(rows, b, stride, k, out);
+}
+template <>
+void mfac_combine(const Rows& rows, const double* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
+                  double* sum, std::ptrdiff_t stride) {
+  HWY_DYNAMIC_DISPATCH(combine_double)(rows, a, a_stride, k, sum, stride);
+}
+template <>
+void mfac_combine(const Rows& rows, const float* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
+                  float* sum, std::ptrdiff_t stride) {
+  HWY_DYNAMIC_DISPATCH(combine_float)(rows, a, a_stride, k, sum, stride);
+}
+template <>
+void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                  double* to) {
+  HWY_DYNAMIC_DISPATCH(convert_double)(storage, from, n, scale, to);
+}
+template <>
+void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                  float* to) {
+  HWY_DYNAMIC_DISPATCH(convert_float)(storage, from, n, scale, to);
+}
+template <>
+void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y) {
+  HWY_DYNAMIC_DISPATCH(finish_double)(sum, n, scale, x, y);
+}
+template <>
+void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const float* x, float* y) {
+  HWY_DYNAMIC_DISPATCH(finish_float)(sum, n, scale, x, y);
+}
+double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n) {
+  return HWY_DYNAMIC_DISPATCH(largest)(storage, from, n);
+}
+double mfac_square(Storage storage, const std::byte* from, std::ptrdiff_t n) {
+  return HWY_DYNAMIC_DISPATCH(square)(storage, from, n);
+}
+void mfac_add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total) {
+  HWY_DYNAMIC_DISPATCH(add_scaled)(sum, n, scale, total);
+}
+
+}  // namespace halfulp::mfac::detail
+#endif  // HWY_ONCE
