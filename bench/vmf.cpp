@@ -3,9 +3,10 @@
 // from Sra's start until it stops or for two steps, on a ratio of Boost's Bessel functions. Inputs
 // on which a peer fails are counted, and are in its time. Prints one JSON object.
 //
-//   bench_vmf [--points N]      N lengths for each dimension, 1000000 unless said; errors are of
-//   the
-//                               first 20000 of them, peers take the first 2000 at most
+//   bench_vmf [--points N]   N lengths for each dimension, 1000000 unless said; errors are of the
+//                            first 20000 of them, peers take the first 2000 at most
+//   bench_vmf --fit X.npy    the best of 20 fits of X instead, warmed up: {"seconds", "kappa",
+//                            "length"}
 #include "halfulp/vmf.hpp"
 
 #include <algorithm>
@@ -22,6 +23,7 @@
 
 #include "halfulp/info.hpp"
 #include "halfulp/kernel/vmf.hpp"
+#include "halfulp/npy.hpp"
 #include "halfulp/random.hpp"
 
 namespace {
@@ -82,9 +84,28 @@ double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+int time_fit(const std::string& file) {
+  const auto points = halfulp::read_npy<double>(file);
+  const halfulp::vmf::FitOptions options{.data = {.threads = 1}};
+  halfulp::vmf::Fit fit;
+  double best = std::numeric_limits<double>::infinity();
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    const double start = clock_seconds();
+    fit = halfulp::vmf::fit(points.values, points.shape.at(1), options);
+    best = std::min(best, clock_seconds() - start);
+  }
+  std::cout << json{{"seconds", best},
+                    {"kappa", fit.distribution.kappa},
+                    {"length", fit.resultant.length}}
+                   .dump()
+            << '\n';
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 3 && std::string(argv[1]) == "--fit") return time_fit(argv[2]);
   std::size_t n = 1000000;
   if (argc == 3 && std::string(argv[1]) == "--points")
     n = static_cast<std::size_t>(std::max(1, std::atoi(argv[2])));

@@ -13,8 +13,8 @@
 #include "detail/blas_threads.hpp"
 #include "detail/require.hpp"
 #include "detail/vmf.hpp"
+#include "detail/vmf_expectation.hpp"
 #include "detail/vmf_mixture.hpp"
-#include "detail/vmf_rows_simd.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/kernel/vmf.hpp"
 #include "halfulp/random.hpp"
@@ -28,8 +28,6 @@ using Size = std::ptrdiff_t;
 using Numbers = std::vector<double>;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-/// A row belongs to one component alone if the others have less than 2^-60/K of its density.
-double alone(Size components) { return 60 * 0.6931471805599453 + std::log(components); }
 /// Smaller parts are given a new place.
 constexpr double least_part = 1e-9;
 
@@ -37,19 +35,10 @@ std::size_t at(Size i) { return static_cast<std::size_t>(i); }
 
 // ---- rows ---------------------------------------------------------------------------------------
 
-struct Data {
-  std::string_view function;
-  std::span<const double> points;
-  Size n = 0, p = 0;
-  Numbers inverse_norm;
-  Numbers weight;  ///< empty: all 1
-  double total = 0;
-  Size counted = 0;  ///< rows with weight
-  int threads = 0;
-
-  [[nodiscard]] const double* row(Size i) const { return points.data() + i * p; }
-  [[nodiscard]] double weight_of(Size i) const { return weight.empty() ? 1 : weight[at(i)]; }
-};
+using Data = detail::VmfRows;
+using Parameters = detail::VmfParameters;
+using Sums = detail::VmfSums;
+using Expectation = detail::VmfExpectation;
 
 /// The rows as vmf::resultant checks them, and their norms.
 Data make_data(std::string_view function, std::span<const double> points, Size p,
@@ -77,378 +66,11 @@ Data make_data(std::string_view function, std::span<const double> points, Size p
   return data;
 }
 
-/// Rows `index` of the data, divided by their norms, one after the other.
-void gather(const Data& data, std::span<const Size> index, double* to) {
-  for (std::size_t k = 0; k < index.size(); ++k) {
-    const double* const x = data.row(index[k]);
-    const double scale = data.inverse_norm[at(index[k])];
-    double* const out = to + static_cast<Size>(k) * data.p;
-    for (Size j = 0; j < data.p; ++j) out[j] = x[j] * scale;
-  }
-}
-
-Size block_rows(Size p) { return std::clamp<Size>((Size{1} << 17) / p, 8, 256); }
-
-/// out = a b^T for `rows` rows of a and `columns` of b, each of p numbers.
-void products(Size rows, Size columns, Size p, const double* a, const double* b, double* out) {
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows),
-              static_cast<int>(columns), static_cast<int>(p), 1.0, a, static_cast<int>(p), b,
-              static_cast<int>(p), 0.0, out, static_cast<int>(columns));
-}
-
-// ---- the E step ---------------------------------------------------------------------------------
-
-/// log pi_j f_j(x) = constant[j] + eta_j . x, eta_j = kappa_j mu_j.
-struct Parameters {
-  Numbers eta;       ///< K rows of p numbers
-  Numbers constant;  ///< K
-};
-
-struct Sums {
-  Numbers direction;  ///< K rows of p: sum w r x
-  Numbers weight;     ///< K: sum w r
-  double log_likelihood = 0;
-};
-
-/// Responsibilities of all rows, iteration after iteration: see the header.
-class Expectation {
- public:
-  Expectation(const Data& data, Size components, bool hard, bool prune)
-      : data_(data), k_(components), hard_(hard), prune_(prune) {
-    const Size numbers = k_ * data.p;
-    lanes_ = std::clamp<Size>((Size{1} << 25) / numbers, 1, 16);
-    best_.assign(at(data.n), -1);
-    low_.assign(at(data.n), 0.0);
-    value_.assign(at(data.n), 0.0);
-    sum_hi_.assign(at(numbers), 0.0);
-    sum_lo_.assign(at(numbers), 0.0);
-    alone_weight_.assign(at(k_), dd(0.0));
-    moved_.assign(at(k_), 0.0);
-    size_.assign(at(k_), 0.0);
-    moved_single_.assign(at(k_), 0.0F);
-    if (prune) {
-      high_.assign(at(data.n * k_), 0.0F);
-      eta_single_.assign(at(numbers), 0.0F);
-      copy_.resize(at(data.n * data.p));
-      unit_.resize(at(data.n));
-      parallel_blocks(data.n, 256, data.threads, [&](Size begin, Size end) {
-        for (Size i = begin; i < end; ++i) {
-          const double* const x = data_.row(i);
-          double largest = 0;
-          for (Size q = 0; q < data_.p; ++q) largest = std::fmax(largest, std::fabs(x[q]));
-          std::int16_t* const copy = copy_.data() + i * data_.p;
-          for (Size q = 0; q < data_.p; ++q)
-            copy[q] = static_cast<std::int16_t>(std::lrint(x[q] * (32767 / largest)));
-          unit_[at(i)] = largest / 32767 * data_.inverse_norm[at(i)];
-        }
-      });
-    }
-    needed_ = hard ? 0 : alone(k_);
-  }
-
-  /// The sums with new parameters. `fresh`: every row is looked at, by all components.
-  Sums evaluate(const Parameters& parameters, bool fresh) {
-    move(parameters);
-    const std::vector<std::int32_t> before = best_;
-    Sums sums = add(parameters, fresh || !prune_);
-    exchange(before);
-    for (Size j = 0; j < k_; ++j) {
-      const dd weight = alone_weight_[at(j)];
-      dd product = weight * parameters.constant[at(j)];
-      for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
-        product += kernel::two_prod(parameters.eta[at(q)], sum_hi_[at(q)]);
-        sums.direction[at(q)] += sum_hi_[at(q)];
-      }
-      sums.weight[at(j)] += weight.hi;
-      sums.log_likelihood += product.hi;
-    }
-    return sums;
-  }
-
-  /// Each row's best component.
-  [[nodiscard]] int best(Size i) const { return best_[at(i)] >= 0 ? best_[at(i)] : ~best_[at(i)]; }
-  /// log f of each row, if the last evaluation was fresh.
-  [[nodiscard]] double value(Size i) const { return value_[at(i)]; }
-
- private:
-  static constexpr int most_looks = 12;  ///< of a row, before all components are looked at at once
-
-  /// Adds up how far each component's log-density may have moved in any row.
-  void move(const Parameters& next) {
-    for (Size j = 0; j < k_; ++j) {
-      double square = 0, size = 0;
-      for (Size q = j * data_.p; q < (j + 1) * data_.p; ++q) {
-        const double d = last_.eta.empty() ? 0 : next.eta[at(q)] - last_.eta[at(q)];
-        square += d * d;
-        size += next.eta[at(q)] * next.eta[at(q)];
-      }
-      size_[at(j)] = std::sqrt(size);
-      if (last_.eta.empty()) continue;
-      const double constant = next.constant[at(j)];
-      // with the rounding of the products themselves
-      moved_[at(j)] +=
-          (std::sqrt(square) + std::fabs(constant - last_.constant[at(j)])) * (1 + 1e-12) +
-          0x1p-52 * static_cast<double>(data_.p) * (size_[at(j)] + std::fabs(constant));
-      moved_single_[at(j)] = static_cast<float>(moved_[at(j)] * (1 + 1e-6));  // rounded up
-    }
-    last_ = next;
-    if (prune_) std::copy(next.eta.begin(), next.eta.end(), eta_single_.begin());
-  }
-
-  // Bounds are kept in single precision: what `bound` adds, what moved_single_ is larger and what
-  // `limit` takes off are each more than the rounding of its own, the last of the sum too.
-
-  /// What is kept of component j's log-density in a row, so that with moved_single_ added it is an
-  /// upper bound.
-  [[nodiscard]] float bound(double value, Size j) const {
-    return static_cast<float>(value - moved_[at(j)] + 1e-6 * (std::fabs(value) + moved_[at(j)]));
-  }
-  /// Components that stay below this do not count beside one of log-density `most`.
-  [[nodiscard]] float limit(double most) const {
-    const double least = most - needed_;
-    return static_cast<float>(least - 1e-6 * std::fabs(least));
-  }
-
-  [[nodiscard]] bool any_above(const float* high, float limit) const {
-    bool above = false;
-    for (Size j = 0; j < k_; ++j) above |= high[j] + moved_single_[at(j)] > limit;
-    return above;
-  }
-
-  /// Sums of the rows that do not belong to one component alone.
-  Sums add(const Parameters& parameters, bool all) {
-    const Size p = data_.p, block = block_rows(p), blocks = (data_.n + block - 1) / block;
-    std::vector<Sums> lane(at(std::min(lanes_, blocks)));
-    const detail::OneBlasThread one;
-    parallel_for(std::ssize(lane), data_.threads, [&](Size l) {
-      Sums& sums = lane[at(l)];
-      sums.direction.assign(at(k_ * p), 0.0);
-      sums.weight.assign(at(k_), 0.0);
-      Numbers x(at(block * p)), part(at(block * k_));
-      std::vector<float> row(at(p));
-      dd total = 0.0;
-      std::vector<Size> rows;
-      const auto look = [&] {
-        gather(data_, rows, x.data());
-        const Size here = std::ssize(rows);
-        products(here, k_, p, x.data(), parameters.eta.data(), part.data());
-        bool some = false;
-        for (Size i = 0; i < here; ++i)
-          some = take_row(parameters, rows[at(i)], part.data() + i * k_, sums, total) || some;
-        rows.clear();
-        if (!some) return;
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(k_),
-                    static_cast<int>(p), static_cast<int>(here), 1.0, part.data(),
-                    static_cast<int>(k_), x.data(), static_cast<int>(p), 1.0, sums.direction.data(),
-                    static_cast<int>(p));
-      };
-      for (Size b = l; b < blocks; b += std::ssize(lane))
-        for (Size i = b * block; i < std::min((b + 1) * block, data_.n); ++i) {
-          if (!all && take_row_by_bounds(parameters, i, row.data(), sums, total)) continue;
-          rows.push_back(i);
-          if (std::ssize(rows) == block) look();
-        }
-      if (!rows.empty()) look();
-      sums.log_likelihood = total.hi;
-    });
-    for (Size width = 1; width < std::ssize(lane); width *= 2)
-      for (Size l = 0; l + width < std::ssize(lane); l += 2 * width) {
-        Sums &a = lane[at(l)], &b = lane[at(l + width)];
-        for (std::size_t q = 0; q < a.direction.size(); ++q) a.direction[q] += b.direction[q];
-        for (std::size_t q = 0; q < a.weight.size(); ++q) a.weight[q] += b.weight[q];
-        a.log_likelihood += b.log_likelihood;
-      }
-    return std::move(lane[0]);
-  }
-
-  void belongs_to(Size i, Size component, double value) {
-    best_[at(i)] = static_cast<std::int32_t>(component);
-    low_[at(i)] = value + moved_[at(component)];
-    if (prune_) high_[at(i * k_ + component)] = -std::numeric_limits<float>::infinity();
-  }
-
-  /// Turns the row's products into its weights for the sums, zeros if it belongs to one component
-  /// alone; whether it does not.
-  bool take_row(const Parameters& parameters, Size i, double* part, Sums& sums, dd& total) {
-    Size first = 0;
-    double most = -infinity, second = -infinity;
-    for (Size j = 0; j < k_; ++j) {
-      part[j] += parameters.constant[at(j)];
-      if (prune_) high_[at(i * k_ + j)] = bound(part[j], j);
-      if (part[j] > most) {
-        second = most;
-        most = part[j];
-        first = j;
-      } else if (part[j] > second) {
-        second = part[j];
-      }
-    }
-    value_[at(i)] = most;
-    if (hard_ || most - second > needed_) {
-      belongs_to(i, first, most);
-      std::fill_n(part, k_, 0.0);
-      return false;
-    }
-    best_[at(i)] = static_cast<std::int32_t>(~first);
-    double sum = 0;
-    for (Size j = 0; j < k_; ++j) sum += part[j] = std::exp(part[j] - most);
-    const double weight = data_.weight_of(i), log_density = most + std::log(sum);
-    value_[at(i)] = log_density;
-    total += weight * log_density;
-    for (Size j = 0; j < k_; ++j) {
-      part[j] *= weight / sum;
-      sums.weight[at(j)] += part[j];
-    }
-    return true;
-  }
-
-  /// The same from the components that the bounds do not rule out; false if they are too many.
-  bool take_row_by_bounds(const Parameters& parameters, Size i, float* row, Sums& sums, dd& total) {
-    float* const high = high_.data() + i * k_;
-    const Size before = best(i);
-    if (best_[at(i)] >= 0) {
-      if (!any_above(high, limit(low_[at(i)] - moved_[at(before)]))) return true;
-    }
-    // first from the row in 16 bits, in single precision: most often that is enough to rule a
-    // component out
-    const std::int16_t* const copy = copy_.data() + i * data_.p;
-    for (Size q = 0; q < data_.p; ++q) row[q] = static_cast<float>(copy[q]);
-    const double unit = unit_[at(i)];
-    const auto rough = [&](Size j) {
-      return unit * static_cast<double>(cblas_sdot(static_cast<int>(data_.p), row, 1,
-                                                   eta_single_.data() + j * data_.p, 1)) +
-             parameters.constant[at(j)];
-    };
-    // half a unit in every entry, and the roundings of the product, in units of |eta|
-    const double share = 0.5001 * unit * std::sqrt(static_cast<double>(data_.p)) +
-                         0x1.2p-24 * static_cast<double>(data_.p + 4);
-    const auto uncertain = [&](Size j) { return share * size_[at(j)]; };
-    if (best_[at(i)] >= 0) {
-      const double low = rough(before) - uncertain(before);
-      const float above = limit(low);
-      bool rest = false;
-      for (Size j = 0; j < k_ && !rest; ++j) {
-        if (!(high[j] + moved_single_[at(j)] > above)) continue;
-        high[j] = bound(rough(j) + uncertain(j), j);
-        rest = high[j] + moved_single_[at(j)] > above;
-      }
-      if (!rest) {
-        low_[at(i)] = low + moved_[at(before)];
-        return true;
-      }
-    }
-    const double* const x = data_.row(i);
-    const double scale = data_.inverse_norm[at(i)];
-    const auto log_density = [&](Size j) {
-      const double* const eta = parameters.eta.data() + j * data_.p;
-      const double value =
-          cblas_ddot(static_cast<int>(data_.p), x, 1, eta, 1) * scale + parameters.constant[at(j)];
-      high[j] = bound(value, j);
-      return value;
-    };
-    Size component[most_looks] = {before};
-    double value[most_looks] = {log_density(before)};
-    int count = 1;
-    double most = value[0];
-    Size first = before;
-    float above = limit(most);
-    Size expected = 0;
-    for (Size j = 0; j < k_; ++j) expected += high[j] + moved_single_[at(j)] > above ? 1 : 0;
-    if (expected > 4 * most_looks) return false;
-    for (Size j = 0; j < k_; ++j) {
-      if (j == before || !(high[j] + moved_single_[at(j)] > above)) continue;
-      high[j] = bound(rough(j) + uncertain(j), j);
-      if (!(high[j] + moved_single_[at(j)] > above)) continue;
-      if (count == most_looks) return false;
-      component[count] = j;
-      value[count] = log_density(j);
-      if (value[count] > most || (value[count] == most && j < first)) {
-        most = value[count];
-        first = j;
-        above = limit(most);
-      }
-      ++count;
-    }
-    int others = -1;
-    for (int q = 0; q < count; ++q) others += value[q] >= most - needed_ ? 1 : 0;
-    if (hard_ || others == 0) {
-      belongs_to(i, first, most);
-      return true;
-    }
-    best_[at(i)] = static_cast<std::int32_t>(~first);
-    double sum = 0;
-    for (int q = 0; q < count; ++q) sum += value[q] = std::exp(value[q] - most);
-    const double weight = data_.weight_of(i);
-    total += weight * (most + std::log(sum));
-    for (int q = 0; q < count; ++q) {
-      if (value[q] < 0x1p-70) continue;
-      const double share = value[q] * (weight / sum);
-      sums.weight[at(component[q])] += share;
-      cblas_daxpy(static_cast<int>(data_.p), share * scale, x, 1,
-                  sums.direction.data() + component[q] * data_.p, 1);
-    }
-    return true;
-  }
-
-  /// Rows that came to a component alone and that left one, in the order of rows.
-  void exchange(const std::vector<std::int32_t>& before) {
-    struct Change {
-      Size row;
-      double sign;
-    };
-    std::vector<std::vector<Change>> changes(at(k_));
-    for (Size i = 0; i < data_.n; ++i) {
-      const std::int32_t old = before[at(i)], now = best_[at(i)];
-      if (old == now) continue;
-      if (old >= 0) changes[at(old)].push_back({i, -1});
-      if (now >= 0) changes[at(now)].push_back({i, 1});
-    }
-    const Size p = data_.p, rows_at_once = detail::vmf_tile;
-    parallel_for(k_, data_.threads, [&](Size j) {
-      const auto& list = changes[at(j)];
-      Numbers x(at(std::min(rows_at_once, std::max<Size>(std::ssize(list), 1)) * p));
-      alignas(64) double factor[2][detail::vmf_tile] = {};
-      for (Size begin = 0; begin < std::ssize(list); begin += rows_at_once) {
-        const Size here = std::min(rows_at_once, std::ssize(list) - begin);
-        std::array<Size, detail::vmf_tile> index;
-        for (Size q = 0; q < here; ++q) {
-          const Change& change = list[at(begin + q)];
-          index[at(q)] = change.row;
-          factor[0][q] = change.sign * data_.weight_of(change.row);
-          alone_weight_[at(j)] += factor[0][q];
-        }
-        gather(data_, {index.data(), at(here)}, x.data());
-        detail::vmf_add_rows(here, p, x.data(), {factor[0], factor[1]},
-                             {sum_hi_.data() + j * p, sum_lo_.data() + j * p});
-      }
-    });
-  }
-
-  const Data& data_;
-  Size k_, lanes_ = 1;
-  bool hard_, prune_;
-  double needed_ = 0;
-  Parameters last_;
-  Numbers moved_;  ///< of each component, since the beginning
-  std::vector<float> moved_single_;
-  /// The component that the row belongs to alone, or ~ the best one of several.
-  std::vector<std::int32_t> best_;
-  Numbers low_;  ///< of that component's log-density in the row, plus moved_
-  std::vector<float>
-      high_;  ///< of each component's, less moved_; -inf for the one of the row alone
-  std::vector<std::int16_t> copy_;  ///< the rows in units of unit_, which make them unit rows
-  Numbers unit_;
-  std::vector<float> eta_single_;
-  Numbers size_;  ///< |eta|
-  Numbers value_;
-  Numbers sum_hi_, sum_lo_;  ///< of rows that belong to one component alone
-  std::vector<dd> alone_weight_;
-};
-
 // ---- starts -------------------------------------------------------------------------------------
 
 /// k-means++ on the sphere: K rows, each drawn with probability weight (1 - cos to the nearest).
-Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int run) {
+Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int run,
+                   const Expectation& rows) {
   const RandomStream random(seed, static_cast<std::uint32_t>(run));
   Numbers means(at(components * data.p)), gap(at(data.n), 1.0), share(at(data.n));
   for (Size k = 0; k < components; ++k) {
@@ -465,16 +87,8 @@ Numbers draw_means(const Data& data, Size components, std::uint64_t seed, int ru
       if (left < 0) break;
     }
     double* const mean = means.data() + k * data.p;
-    gather(data, {&chosen, 1}, mean);
-    parallel_blocks(data.n, 512, data.threads, [&](Size begin, Size end) {
-      for (Size i = begin; i < end; ++i) {
-        const double cosine = cblas_ddot(static_cast<int>(data.p), data.row(i), 1, mean, 1) *
-                              data.inverse_norm[at(i)];
-        // what is only rounding is the same row
-        const double away = 1 - cosine < 0x1p-48 ? 0 : 1 - cosine;
-        gap[at(i)] = std::fmin(gap[at(i)], away);
-      }
-    });
+    data.gather({&chosen, 1}, mean);
+    rows.lower_gaps(mean, gap);
   }
   return means;
 }
@@ -572,7 +186,7 @@ bool place_again(const Data& data, Expectation& rows, State& state, double max_k
   const double common = std::fmin(effective_concentration(data, state), max_kappa);
   for (Size q = 0; q < needed; ++q) {
     const Size j = lost[at(q)];
-    gather(data, {&order[at(q)], 1}, state.mean.data() + j * data.p);
+    data.gather({&order[at(q)], 1}, state.mean.data() + j * data.p);
     state.kappa[at(j)] = common;
     state.part[at(j)] = std::fmax(data.weight_of(order[at(q)]) / data.total, least_part);
   }
@@ -582,17 +196,15 @@ bool place_again(const Data& data, Expectation& rows, State& state, double max_k
 }
 
 /// Sums of the start: from responsibilities, or each row to the nearest mean.
-Sums first_sums(const Data& data, Size components, std::span<const double> means,
+Sums first_sums(const Data& data, Size components, Expectation& rows, std::span<const double> means,
                 std::span<const double> responsibilities) {
   const Size p = data.p;
-  Sums sums{Numbers(at(components * p)), Numbers(at(components))};
-  if (responsibilities.empty()) {
-    Expectation rows(data, components, true, false);
+  if (responsibilities.empty())
     return rows.evaluate({Numbers(means.begin(), means.end()), Numbers(at(components))}, true);
-  }
+  Sums sums{Numbers(at(components * p)), Numbers(at(components))};
   Numbers x(at(p));
   for (Size i = 0; i < data.n; ++i) {
-    gather(data, {&i, 1}, x.data());
+    data.gather({&i, 1}, x.data());
     double sum = 0;
     for (Size j = 0; j < components; ++j) {
       const double r = responsibilities[at(i * components + j)];
@@ -634,7 +246,8 @@ void require_components(const Data& data, Size components) {
                   "<= " + std::to_string(data.counted) + ", the number of rows with weight");
 }
 
-State start_state(const Data& data, Size components, const MixtureOptions& options, int run) {
+State start_state(const Data& data, Size components, const MixtureOptions& options, int run,
+                  Expectation& rows) {
   const auto& start = options.start;
   if (start.mixture != nullptr) {
     const Mixture& mixture = *start.mixture;
@@ -653,14 +266,14 @@ State start_state(const Data& data, Size components, const MixtureOptions& optio
   if (!start.responsibilities.empty()) {
     detail::require_size(data.function, "options.start.responsibilities",
                          std::ssize(start.responsibilities), data.n * components);
-    return maximise(data, first_sums(data, components, {}, start.responsibilities),
+    return maximise(data, first_sums(data, components, rows, {}, start.responsibilities),
                     options.concentration, options.max_kappa);
   }
-  const Numbers means = start.means.empty() ? draw_means(data, components, options.seed, run)
+  const Numbers means = start.means.empty() ? draw_means(data, components, options.seed, run, rows)
                                             : unit_means(data.function, "options.start.means",
                                                          start.means, components, data.p);
   // the first concentration is shared: no component begins as a spike on one row
-  State state = maximise(data, first_sums(data, components, means, {}), Concentration::shared,
+  State state = maximise(data, first_sums(data, components, rows, means, {}), Concentration::shared,
                          options.max_kappa);
   for (Size j = 0; j < components; ++j)
     if (!(state.part[at(j)] >= least_part)) {  // a mean that no row is nearest to stays where it is
@@ -673,21 +286,21 @@ State start_state(const Data& data, Size components, const MixtureOptions& optio
 }
 
 MixtureFit run_em(const Data& data, Size components, const MixtureOptions& options, int run,
-                  bool prune) {
+                  Expectation& rows) {
   MixtureFit fit;
   fit.run = run;
   fit.report.status = Status::max_iterations;
   fit.report.tolerance = options.tolerance;
-  State state = start_state(data, components, options, run);
-  Expectation rows(data, components, options.em == Em::hard, prune);
-  bool fresh = true;
+  rows.restart();
+  const bool hard = options.em == Em::hard;
+  State state = start_state(data, components, options, run, rows);
   Sums sums;
   for (int iteration = 0;; ++iteration) {
     report_progress(options.progress,
                     (run + std::min(1.0, static_cast<double>(iteration) / options.max_iterations)) /
                         options.runs,
                     "EM", data.function);
-    sums = rows.evaluate(parameters_of(state, data.p), fresh);
+    sums = rows.evaluate(parameters_of(state, data.p), hard);
     fit.trace.push_back(sums.log_likelihood);
     fit.report.iterations = iteration;
     fit.report.residual =
@@ -706,12 +319,10 @@ MixtureFit run_em(const Data& data, Size components, const MixtureOptions& optio
       break;
     }
     if (iteration == options.max_iterations) break;
-    fresh = false;
     if (empty) {
-      rows.evaluate(parameters_of(state, data.p), true);  // what each row has
+      rows.evaluate(parameters_of(state, data.p), hard, true);  // what each row has
       place_again(data, rows, next, options.max_kappa);
       fit.reseeded.push_back(iteration + 1);
-      fresh = true;
     }
     state = std::move(next);
   }
@@ -814,23 +425,22 @@ KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::p
   require_components(data, components);
   const int runs = options.means.empty() ? options.runs : 1;
   KMeans best;
+  Expectation rows(data, components, true);
   for (int run = 0; run < runs; ++run) {
+    rows.restart();
     KMeans found;
     found.run = run;
     found.report.status = Status::max_iterations;
     found.report.tolerance = options.tolerance;
     found.means = options.means.empty()
-                      ? draw_means(data, components, options.seed, run)
+                      ? draw_means(data, components, options.seed, run, rows)
                       : unit_means(function, "options.means", options.means, components, p);
-    Expectation rows(data, components, true, true);
-    bool fresh = true;
     for (int iteration = 0;; ++iteration) {
       report_progress(
           options.progress,
           (run + std::min(1.0, static_cast<double>(iteration) / options.max_iterations)) / runs,
           "k-means", function);
-      const Sums sums = rows.evaluate({found.means, Numbers(at(components))}, fresh);
-      fresh = false;
+      const Sums sums = rows.evaluate({found.means, Numbers(at(components))}, true);
       found.trace.push_back(sums.log_likelihood);
       found.counts = sums.weight;
       found.report.iterations = iteration;
@@ -848,10 +458,9 @@ KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::p
       if (iteration == options.max_iterations) break;
       State next = maximise(data, sums, Concentration::shared, 1);
       if (empty) {
-        rows.evaluate({found.means, Numbers(at(components))}, true);
+        rows.evaluate({found.means, Numbers(at(components))}, true, true);
         place_again(data, rows, next, 1);
         found.reseeded.push_back(iteration + 1);
-        fresh = true;
       }
       found.means = std::move(next.mean);
     }
@@ -892,8 +501,9 @@ vmf::MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p,
   MixtureOptions each = options;
   if (starts > 0) each.runs = 1;
   MixtureFit best;
+  VmfExpectation rows(data, components, prune);
   for (int run = 0; run < each.runs; ++run) {
-    MixtureFit fit = run_em(data, components, each, run, prune);
+    MixtureFit fit = run_em(data, components, each, run, rows);
     if (run == 0 || fit.log_likelihood > best.log_likelihood) best = std::move(fit);
   }
   const Size kappas = options.concentration == Concentration::shared ? 1 : components;

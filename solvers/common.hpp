@@ -87,5 +87,6 @@ struct Common {
 /// Each adds its subcommand; its callback sets `exit`.
 void add_bessel(CLI::App& app, const Common& common, Exit& exit);
 void add_gp_pde(CLI::App& app, const Common& common, Exit& exit);
+void add_mfac(CLI::App& app, const Common& common, Exit& exit);
 void add_vmf(CLI::App& app, const Common& common, Exit& exit);
 void add_validate(CLI::App& app, const Common& common, Exit& exit);

@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
       "  halfulp info\n"
       "  halfulp bessel log-i --points points.csv --out values.csv\n"
       "  halfulp vmf fit X.npy --json\n"
+      "  halfulp mfac ihvp G.npy X.npy --damping 1e-5 --out Y.npy\n"
       "  halfulp validate bessel --html report.html\n"
       "  halfulp pde check solvers/inputs/u1.toml\n"
       "  halfulp pde solve solvers/inputs/u1.toml --out out/u1\n"
@@ -77,6 +78,7 @@ int main(int argc, char** argv) {
   Exit exit = Exit::done;
   add_bessel(app, common, exit);
   add_gp_pde(app, common, exit);
+  add_mfac(app, common, exit);
   add_vmf(app, common, exit);
   add_validate(app, common, exit);
   add_info(app, common, exit);

@@ -127,6 +127,7 @@ TEST_CASE("EM is the textbook's, rows left out or not", "[vmf_mixture]") {
   };
   for (const Case& c :
        {Case{3, {1, 5, 20}}, Case{2, {4, 0.5}}, Case{25, {30, 60, 90, 20, 40}},
+        Case{60, {150, 80, 200}},
         Case{200, {1000, 3000, 500, 800, 700, 400, 2000, 900, 1500, 600, 1000, 500}}}) {
     const Sample s = sample(c.p, c.kappa, 150);
     const auto k = static_cast<std::ptrdiff_t>(c.kappa.size());

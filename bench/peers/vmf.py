@@ -1,6 +1,7 @@
-"""scipy.stats.vonmises_fisher.fit beside `halfulp vmf fit`, on the same directions, on one thread.
+"""scipy.stats.vonmises_fisher.fit beside halfulp::vmf::fit, on the same directions, on one thread, both
+warmed up and the best of 20.
 
-    bench/peers/vmf.py PROGRAM [--rows N] [--json OUT.json] [--write PAGE.md]
+    bench/peers/vmf.py PROGRAM BENCH_VMF [--rows N] [--json OUT.json] [--write PAGE.md]
 
 Samples come from the program (`halfulp vmf sample`), so that both fit the same file. `error` is how far
 the concentration is from the root of A_p(kappa) = R with the resultant length R of the same data: the
@@ -44,14 +45,14 @@ def error(p, kappa, length):
     return float(abs(a - mpmath.mpf(length)) / slope / kappa)
 
 
-def ours(program, points):
-    command = [program, "vmf", "fit", points, "--threads", "1", "--json"]
+def ours(bench, points):
+    command = [bench, "--fit", points]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def theirs(x):
     best, kappa, said = float("inf"), float("nan"), ""
-    for _ in range(3):
+    for _ in range(20):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             start = time.perf_counter()
@@ -67,6 +68,7 @@ def theirs(x):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program")
+    parser.add_argument("bench")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path)
@@ -79,16 +81,14 @@ def main():
             subprocess.run([options.program, "vmf", "sample", "--dim", str(p), "--kappa",
                             str(ratio * p), "--count", str(options.rows), "--seed", "7", "--out", points],
                            check=True, capture_output=True)
-            fit = ours(options.program, points)
+            fit = ours(options.bench, points)
             x = np.load(points)
-        length = float.fromhex(fit["result"]["length"]) if isinstance(
-            fit["result"]["length"], str) else fit["result"]["length"]
         kappa, seconds, said = theirs(x)
         rows.append({
             "p": p, "kappa": ratio * p, "rows": options.rows,
-            "halfulp": {"kappa": fit["result"]["kappa"], "seconds": fit["report"]["seconds"],
-                        "error": error(p, fit["result"]["kappa"], length)},
-            "scipy": {"kappa": kappa, "seconds": seconds, "error": error(p, kappa, length), "said": said},
+            "halfulp": {"kappa": fit["kappa"], "seconds": fit["seconds"],
+                        "error": error(p, fit["kappa"], fit["length"])},
+            "scipy": {"kappa": kappa, "seconds": seconds, "error": error(p, kappa, fit["length"]), "said": said},
         })
         print(rows[-1], flush=True)
     lines = ["| p | kappa | halfulp: relative error of the fit | seconds | SciPy: relative error | seconds"

@@ -25,19 +25,20 @@
 /// Points, their weights and `normalise` are as in halfulp/vmf.hpp. All is in logarithms, with
 /// log C_p + kappa for log C_p, so that no dimension over- or underflows; nothing is p x p.
 ///
-/// An iteration does not look at every row. Between iterations the log-density of a component in a
-/// row changes by no more than its natural parameter kappa mu and its constant move, so that a row
-/// that belongs to one component alone remembers how high the others may be, and is looked at again
-/// when one of them could be above log(2^-60/K) of it: what is left out of a row is below 2^-60 of
-/// its density. First looks are at copies of the rows in 16 bits, with bounds of their error; what
-/// counts is computed in double from the points themselves. The sums of rows that belong to one
-/// component alone are kept in pairs of doubles and changed by the rows that come and go, so that
-/// they hold what a new sum would; the others are summed anew.
+/// An iteration does not look at every row. A row that belongs to one component alone remembers how
+/// high the others may be, and is looked at again when one of them could be above log(2^-60/K) of
+/// it: what is left out of a row is below 2^-60 of its density. Bounds are of what a row and a
+/// component have outside of 32 directions that hold most of the data, and move with what
+/// parameters change there; inside, products of 32 numbers follow every change. First looks are at
+/// copies of the rows in 16 bits, with bounds of their error; what counts is computed in double
+/// from the points themselves. The sums of rows that belong to one component alone are kept in
+/// pairs of doubles and changed by the rows that come and go, so that they hold what a new sum
+/// would; the others are summed anew.
 ///
-/// @cost    memory: n (p/4 + K/2 + 5) doubles beside the points, and up to 2^25 numbers of partial
+/// @cost    memory: n (p/4 + K/2 + 22) doubles beside the points, and up to 2^25 numbers of partial
 ///          sums, or 4 K p if that is more. Figures: docs/vmf.md
 /// @source  Banerjee, Dhillon, Ghosh, Sra (2005), J. Mach. Learn. Res. 6, 1345, the EM algorithms;
-///          Hamerly (2010), SIAM Data Mining, 130, the bounds, for k-means
+///          Elkan (2003), ICML, 147, bounds that move with the means, for k-means
 namespace halfulp::vmf {
 
 struct Mixture {

@@ -1,13 +1,11 @@
 #pragma once
 
-#include <hwy/aligned_allocator.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 
+#include "detail/aligned.hpp"
 #include "detail/bessel_simd.hpp"
 
 /// A batch is taken in blocks: their size, working arrays, and their points by cells.
@@ -16,8 +14,7 @@ namespace halfulp::detail {
 inline constexpr std::ptrdiff_t block_size = 8192;
 inline constexpr std::ptrdiff_t block_padding = 64;  // a tile
 
-/// Working arrays of one thread. Each begins at a multiple of 64 bytes: vectors that reach over two
-/// lines of the cache are slow.
+/// Working arrays of one thread.
 template <int Numbers, int Places, int Indices>
 class BlockWorkspace {
  public:
@@ -27,18 +24,9 @@ class BlockWorkspace {
 
  private:
   static constexpr std::ptrdiff_t size = block_size + block_padding;
-  template <class T>
-  using Array = hwy::AlignedFreeUniquePtr<T[]>;
-  template <class T>
-  static Array<T> zeros(std::ptrdiff_t n) {
-    Array<T> array = hwy::AllocateAligned<T>(static_cast<std::size_t>(n));
-    if (!array) throw std::bad_alloc();
-    std::fill(array.get(), array.get() + n, T{0});
-    return array;
-  }
-  Array<double> numbers_ = zeros<double>(Numbers * size);
-  Array<std::uint32_t> places_ = zeros<std::uint32_t>(Places * size);
-  Array<std::int32_t> indices_ = zeros<std::int32_t>(Indices * size);
+  AlignedArray<double> numbers_ = aligned_array<double>(Numbers * size);
+  AlignedArray<std::uint32_t> places_ = aligned_array<std::uint32_t>(Places * size);
+  AlignedArray<std::int32_t> indices_ = aligned_array<std::int32_t>(Indices * size);
 };
 
 /// The points by bins: a counting sort. Four parts of them take turns, each with counters of its
