@@ -75,14 +75,24 @@ class Gradients {
 /// whose totals are added in double; about twice as fast where memory is not the limit.
 enum class Accumulation { float64, float32 };
 
+/// What is done where rounding in double costs more than cond(H) 2^-52: H is as it is, yet K may
+/// have lost its small eigenvalues, x - G^T K^-1 G x most of its digits.
+enum class Precision {
+  automatic,  ///< products are refined with residuals in double-double, and where that cannot help,
+              ///< K is formed and factorised in double-double: one pass at a twentieth of the speed
+  float64,    ///< nothing: the error is reported as it is
+};
+
 struct Options {
-  double damping = 0;  ///< lambda > 0
+  double damping = 0;  ///< lambda in [2^-500, 2^500]
   std::ptrdiff_t block =
       0;  ///< > 0: H is block-diagonal, blocks of this many coordinates, the last
           ///< one of what is left; all else is as if each were an H of its own
   Accumulation gram = Accumulation::float64;
   Accumulation products = Accumulation::float64;
-  /// Steps of iterative refinement of each product, two passes more each: y += H^-1 (x - H y).
+  Precision precision = Precision::automatic;  ///< float64 with sums in float32
+  /// Least number of steps of refinement of each product, y += H^-1 (x - H y) with the residual in
+  /// double-double: four passes each, two of them slow.
   int refinements = 0;
   int threads = 0;
   Progress progress;
