@@ -320,11 +320,12 @@ double Factor::largest() {
         y[at_index(j - origin)] += sum;
       }
     }
+    for (Row j = origin; j < last; ++j) y[at_index(j - origin)] /= most;  // squares stay in range
     double norm = 0, rayleigh = 0;
     factor_dots(y.get(), 0, 1, last - origin, y.get(), &norm);
     factor_dots(y.get(), 0, 1, last - origin, x.get(), &rayleigh);
     norm = std::sqrt(norm);
-    estimate = std::max(estimate, norm);
+    estimate = std::max(estimate, norm * most);
     std::swap(x, y);
     if (norm <= 1.02 * rayleigh) break;
   }
@@ -371,13 +372,15 @@ double Factor::residual() const {
   const std::ptrdiff_t n = count();
   if (n == 0) return 0;
   std::vector<double> k = dense(gram_);
-  for (std::ptrdiff_t i = 0; i < n; ++i) k[at_index(i * (n + 1))] += shift_;
+  double most = 0;
+  for (std::ptrdiff_t i = 0; i < n; ++i)
+    most = std::max(most, k[at_index(i * (n + 1))] += shift_);
   const std::vector<double> l = dense(factor_);
   const auto norm = [&](const std::vector<double>& a) {
     double square = 0;
     for (std::ptrdiff_t j = 0; j < n; ++j)
       for (std::ptrdiff_t i = j; i < n; ++i) {
-        const double value = a[at_index(i + n * j)] / shift_;
+        const double value = a[at_index(i + n * j)] / most;
         square += (i == j ? 1 : 2) * value * value;
       }
     return std::sqrt(square);
