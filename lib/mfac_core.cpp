@@ -68,13 +68,15 @@ double largest_rho(double shift, double low, double high) {
 }
 
 /// Lower Cholesky factor of a matrix that may not be positive definite once rounded: a pivot that
-/// is not above shift/2 becomes shift.
+/// is not above shift/2 becomes shift, and what is below it, all rounding then, 0.
 void cholesky_with_floor(Size n, double shift, double* a, Size& lost, double& lost_value) {
   for (Size j = 0; j < n; ++j) {
-    double pivot = a[j + j * n] - cblas_ddot(as_int(j), a + j, as_int(n), a + j, as_int(n));
+    const double pivot = a[j + j * n] - cblas_ddot(as_int(j), a + j, as_int(n), a + j, as_int(n));
     if (!(pivot > 0.5 * shift)) {
       if (lost < 0) lost = j, lost_value = pivot / shift;
-      pivot = shift;
+      a[j + j * n] = std::sqrt(shift);
+      for (Size i = j + 1; i < n; ++i) a[i + j * n] = 0;
+      continue;
     }
     const double root = std::sqrt(pivot);
     a[j + j * n] = root;

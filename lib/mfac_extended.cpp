@@ -112,10 +112,13 @@ ExtendedCholesky cholesky_extended(DdMatrix a, dd shift, int threads) {
   ExtendedCholesky f{std::move(a)};
   DdMatrix& r = f.r;
   for (Size i = 0; i < n; ++i) {
-    dd pivot = r(i, i) + shift - halfulp::detail::dot(i, r.hi(i), r.lo(i), r.hi(i), r.lo(i));
+    const dd pivot = r(i, i) + shift - halfulp::detail::dot(i, r.hi(i), r.lo(i), r.hi(i), r.lo(i));
+    for (Size k = i + 1; k < n; ++k) r.set(k, i, 0.0);
     if (!(pivot > shift * 0.5)) {
       if (f.lost < 0) f.lost = i, f.lost_value = (pivot / shift).hi;
-      pivot = shift;
+      r.set(i, i, sqrt(shift));
+      for (Size j = i + 1; j < n; ++j) r.set(i, j, 0.0);
+      continue;
     }
     const dd root = sqrt(pivot), inverse = dd(1.0) / root;
     r.set(i, i, root);
@@ -124,7 +127,6 @@ ExtendedCholesky cholesky_extended(DdMatrix a, dd shift, int threads) {
         r.set(i, j,
               (r(i, j) - halfulp::detail::dot(i, r.hi(i), r.lo(i), r.hi(j), r.lo(j))) * inverse);
     });
-    for (Size k = i + 1; k < n; ++k) r.set(k, i, 0.0);
   }
   return f;
 }

@@ -744,16 +744,11 @@ Numbers self_influence(const Gradients& gradients, const Core& core, const Optio
     }
     return out;
   }
-  if (core.extended_only()) {  // m (1 - m lambda (A^-1)_ii)
-    DdMatrix unit(n, n);
-    for (Size i = 0; i < n; ++i) unit.set(i, i, 1.0);
-    const DdMatrix w =
-        halfulp::detail::solve_upper_transposed(core.extended().factor.r, std::move(unit));
-    const dd shift = kernel::two_prod(rows, options.damping);
-    for (Size i = 0; i < n; ++i) {
-      const dd square = halfulp::detail::dot(n, w.hi(i), w.lo(i), w.hi(i), w.lo(i));
-      out[at(i)] = ((dd(1.0) - shift * square) * rows).hi;
-    }
+  if (core.extended_only()) {  // m (A^-1 S)_ii
+    const Extended& e = core.extended();
+    const DdMatrix a = halfulp::detail::solve_upper(
+        e.factor.r, halfulp::detail::solve_upper_transposed(e.factor.r, e.gram));
+    for (Size i = 0; i < n; ++i) out[at(i)] = (a(i, i) * rows).hi;
     return out;
   }
   // The quadratic form of x = G^T e_i: with b = m lambda A^-1 e_i and a = A^-1 S e_i = e_i - b it

@@ -105,6 +105,12 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(lanes));
   std::atomic<std::ptrdiff_t> done{0};
   const auto starter = std::this_thread::get_id();
+  const auto report = [&] {
+    if (progress && std::this_thread::get_id() == starter)
+      report_progress(progress, static_cast<double>(done) / static_cast<double>(tiles), phase,
+                      caller);
+  };
+  if (tiles > 0) report();
   parallel_for(lanes, threads, [&](std::ptrdiff_t lane) {
     std::vector<double>& sum = sums[static_cast<std::size_t>(lane)];
     sum.assign(static_cast<std::size_t>(results), 0.0);
@@ -115,9 +121,7 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
     Reader reader(gradients.data(), {column(first), column(last)});
     auto work = make();
     for (std::ptrdiff_t t = first; t < last; ++t) {
-      if (progress && std::this_thread::get_id() == starter)
-        report_progress(progress, static_cast<double>(done) / static_cast<double>(tiles), phase,
-                        caller);
+      report();
       work(sum.data(), reader.rows(column(t), column(t + 1)), column(t));
       ++done;
     }
@@ -133,18 +137,24 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   return std::move(sums[0]);
 }
 
-/// A power of two that brings what is at most `largest` to about 1, and its inverse: squares of
-/// small floats are zero.
+/// A power of two that brings what is at most `largest` to about 2^target, and its inverse: squares
+/// of small floats are zero.
 struct Scale {
   double factor = 1;
   double inverse = 1;
-  explicit Scale(double largest, int most = 126) {
+  Scale() = default;
+  /// most: the largest power of two, and the inverse of the least, that the type scaled has.
+  Scale(double largest, int target, int most) {
     if (!(largest > 0) || !std::isfinite(largest)) return;
-    const int e = std::clamp(std::ilogb(largest), -most, most);
+    const int e = std::clamp(std::ilogb(largest) - target, -most, most);
     factor = std::ldexp(1.0, -e);
     inverse = std::ldexp(1.0, e);
   }
 };
+constexpr int float_exponents = 126, double_exponents = 1022;
+/// Of factors of gradients in float, which are not scaled themselves: 2^-149 to 2^60 stays well
+/// within the range, and sums beyond it are formed again in double.
+constexpr int factor_target = 60;
 
 /// The Gram matrix of a tile. Rows are converted to T once and are then multiplied from the second
 /// cache, `panel` rows against four at a time.
@@ -164,7 +174,7 @@ class GramTile {
   void add(const Rows& rows, double* sums) {
     stride_ = padded<T>(rows.n);
     T* const packed = packed_.resized(m_ * stride_);
-    scales_.resize(static_cast<std::size_t>(m_), Scale(1));
+    scales_.resize(static_cast<std::size_t>(m_));
     parallel_blocks(m_, threads_ == 1 ? m_ : 16, threads_,
                     [&](std::ptrdiff_t first, std::ptrdiff_t last) {
                       for (std::ptrdiff_t i = first; i < last; ++i) pack(rows, i, packed);
@@ -186,7 +196,8 @@ class GramTile {
   void pack(const Rows& rows, std::ptrdiff_t i, T* packed) {
     const std::byte* const from = rows.numbers + i * rows.stride * item_size(rows.storage);
     Scale& scale = scales_[static_cast<std::size_t>(i)];
-    if constexpr (sizeof(T) == 4) scale = Scale(mfac_largest(rows.storage, from, rows.n));
+    if constexpr (sizeof(T) == 4)
+      scale = Scale(mfac_largest(rows.storage, from, rows.n), 0, float_exponents);
     mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
   }
 
@@ -266,7 +277,8 @@ class ProjectTile {
       std::vector<Scale> scales;
       for (std::ptrdiff_t c = 0; c < k; ++c) {
         const std::byte* const x = vector(first + c, begin);
-        scales.emplace_back(mfac_largest(storage_of<X>, x, rows.n), sizeof(X) == 8 ? 1022 : 126);
+        scales.emplace_back(mfac_largest(storage_of<X>, x, rows.n), factor_target,
+                            sizeof(X) == 8 ? double_exponents : float_exponents);
         mfac_convert(storage_of<X>, x, rows.n, scales.back().factor, packed + c * stride);
       }
       mfac_project(rows, packed, stride, k, scaled);
@@ -298,8 +310,10 @@ struct Factors {
       : stride(round_up(m, mfac_combine_rows)), values(static_cast<std::size_t>(k * stride), T{0}) {
     for (std::ptrdiff_t c = 0; c < k; ++c) {
       const double* const row = a + c * m;
-      scales.emplace_back(sizeof(T) == 8 ? 1 : mfac_largest(Storage::float64, bytes_of(row), m),
-                          1022);
+      scales.emplace_back();
+      if constexpr (sizeof(T) == 4)
+        scales.back() = Scale(mfac_largest(Storage::float64, bytes_of(row), m), factor_target,
+                              double_exponents);
       for (std::ptrdiff_t i = 0; i < m; ++i)
         values[static_cast<std::size_t>(c * stride + i)] =
             static_cast<T>(row[i] * scales.back().factor);
