@@ -29,7 +29,8 @@ using halfulp::detail::require_size;
 using Size = std::ptrdiff_t;
 using Numbers = std::vector<double>;
 
-constexpr Size tile_columns = 256;  // of W = L^-1 G at a time
+constexpr Size tile_columns = 128;  // of W = L^-1 G at a time
+constexpr Size tiles_a_task = 8;
 
 std::size_t at(Size i) { return static_cast<std::size_t>(i); }
 
@@ -397,21 +398,15 @@ Diagnosis Estimator::inverse_diagonal(std::span<double> out) const {
   each_block(s.blocks(), s.threads, [&](Size b, int inner) {
     const Core& core = *s.cores[at(b)];
     const Size n = core.size(), width = core.width(), first = core.columns().begin;
-    const Size tiles = (width + tile_columns - 1) / tile_columns;
-    Numbers worst(at(tiles));
-    std::vector<std::vector<Size>> again(at(tiles));  // columns for double-double
-    const auto tile_of = [&](Size t) {
-      return std::pair(t * tile_columns, std::min((t + 1) * tile_columns, width));
-    };
-    parallel_for(tiles, inner, [&](Size t) {
-      const auto [begin, end] = tile_of(t);
+    constexpr Size task = tile_columns * tiles_a_task;
+    const Size tasks = (width + task - 1) / task;
+    Numbers worst(at(tasks));
+    std::vector<std::vector<Size>> again(at(tasks));  // columns for double-double
+    const auto one_tile = [&](Size t, Size begin, Size end, Numbers& tile, Numbers& squares) {
       const Size size = end - begin;
-      if (core.extended_only()) {
-        for (Size j = begin; j < end; ++j) again[at(t)].push_back(first + j);
-        return;
-      }
-      Numbers tile(at(size * n)), squares(at(size));
+      std::fill(squares.begin(), squares.end(), 0.0);
       if (core.by_columns()) {
+        std::fill(tile.begin(), tile.end(), 0.0);
         for (Size j = 0; j < size; ++j) tile[at(j * n + begin + j)] = 1;
         core.solve_lower(size, tile.data());
         for (Size j = 0; j < size; ++j)
@@ -432,6 +427,16 @@ Diagnosis Estimator::inverse_diagonal(std::span<double> out) const {
         else
           worst[at(t)] = std::fmax(worst[at(t)], e.relative);
       }
+    };
+    parallel_for(tasks, inner, [&](Size t) {
+      const Size from = t * task, to = std::min(from + task, width);
+      if (core.extended_only()) {
+        for (Size j = from; j < to; ++j) again[at(t)].push_back(first + j);
+        return;
+      }
+      Numbers tile(at(std::min(tile_columns, width) * n)), squares(at(tile_columns));
+      for (Size begin = from; begin < to; begin += tile_columns)
+        one_tile(t, begin, std::min(begin + tile_columns, to), tile, squares);
     });
     // The sum of all |w_j|^2 is less than n, so that few columns are near 1: these, and those of a
     // core that is in double-double altogether.

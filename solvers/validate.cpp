@@ -233,6 +233,7 @@ void validate(const Options& options, const Common& common, Exit& exit) {
   Registry registry;
   register_bessel(registry);
   register_gp_pde(registry);
+  register_mfac(registry);
   register_vmf(registry);
   const auto wanted = [&](const auto& item) {
     return options.module.empty() || item.module == options.module;
@@ -281,7 +282,7 @@ void add_validate(CLI::App& app, const Common& common, Exit& exit) {
                                   "measure errors against the reference tables and budgets, now");
   auto options = std::make_shared<Options>();
   verb->add_option("MODULE", options->module, "one module instead of all")
-      ->check(CLI::IsMember({"bessel", "gp_pde", "vmf"}));
+      ->check(CLI::IsMember({"bessel", "gp_pde", "mfac", "vmf"}));
   verb->add_option("--html", options->html, "write a report to this file");
   verb->add_option("--csv", options->csv, "write the rows of the report to this file");
   verb->add_option("--junit", options->junit, "write verdicts in JUnit's format to this file");

@@ -95,6 +95,7 @@ struct Registry {
 
 void register_bessel(Registry& registry);
 void register_gp_pde(Registry& registry);
+void register_mfac(Registry& registry);
 void register_vmf(Registry& registry);
 
 }  // namespace validation
