@@ -210,7 +210,11 @@ int main(int argc, char** argv) {
         x[i] = sample(region.x0, region.x1);
       }
       for (std::size_t i = 0; i < checked; ++i) reference[i] = halfulp::bessel(f, v[i], x[i]);
-      json row = {{"region", region.name}, {"function", second ? "log K" : "log I"}};
+      json row = {{"region", region.name},
+                  {"function", second ? "log K" : "log I"},
+                  {"v", {region.v0, region.v1}},
+                  {"x", {region.x0, region.x1}},
+                  {"logarithmic", region.logarithmic}};
       // the least of many, the modes in turn: other work on the machine comes and goes
       double best[2] = {HUGE_VAL, HUGE_VAL};
       for (int k = 0; k < 30; ++k)

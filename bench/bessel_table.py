@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""bench/bessel_table.py BENCH.json VALIDATE.json: writes the tables of docs/bessel.md.
+"""bench/bessel_table.py BENCH.json [VALIDATE.json]: writes the tables of docs/bessel.md.
 
-BENCH.json is what bench_bessel prints, VALIDATE.json what `halfulp validate bessel --json` prints.
+BENCH.json is what bench_bessel prints or bench/peers/bessel.py writes, VALIDATE.json what
+`halfulp validate bessel --json` prints; without it that table stays.
 """
 import json
 import pathlib
@@ -29,7 +30,7 @@ def accuracy(validate):
 
 
 def speed(bench):
-    names = [k for k in bench["rows"][1] if k not in ("region", "function")]
+    names = [k for k, cell in bench["rows"][1].items() if isinstance(cell, dict)]
     names.sort(key=lambda n: (not n.startswith("halfulp"), n))
     lines = ["", f"{bench['compiler']}, {bench['instruction_sets'][0]}, batches of {bench['points']}", "",
              "| region | function | " + " | ".join(names) + " |", "|---|---" * 1 + "|---" * len(names) + "|"]
@@ -49,10 +50,11 @@ def speed(bench):
 
 
 def main():
-    bench, validate = (json.loads(pathlib.Path(p).read_text()) for p in sys.argv[1:3])
+    files = [json.loads(pathlib.Path(p).read_text()) for p in sys.argv[1:3]]
+    tables = [("speed", speed(files[0]))] + [("accuracy", accuracy(v)) for v in files[1:]]
     path = pathlib.Path(__file__).parent.parent / "docs" / "bessel.md"
     text = path.read_text()
-    for name, table in (("accuracy", accuracy(validate)), ("speed", speed(bench))):
+    for name, table in tables:
         mark = f"<!-- {name}: written by bench/bessel_table.py -->"
         text = re.sub(re.escape(mark) + ".*?<!-- end -->", lambda _: mark + "\n" + table + "\n\n<!-- end -->", text,
                       count=1, flags=re.S)

@@ -342,6 +342,20 @@ Gradients Gradients::map(const std::filesystem::path& file) {
   return Gradients(std::move(data));
 }
 
+Gradients Gradients::first(std::ptrdiff_t rows) const {
+  require(rows >= 0 && rows <= data_->rows, "mfac::Gradients::first", "rows", rows,
+          "in 0 ... " + std::to_string(data_->rows));
+  require(!data_->file, "mfac::Gradients::first", "gradients", "a mapped file", "in memory");
+  auto data = std::make_shared<Data>();
+  data->storage = data_->storage;
+  data->rows = rows;
+  data->dimension = data_->dimension;
+  data->stride = data_->stride;
+  data->numbers = data_->numbers;
+  data->owner = data_->owner;
+  return Gradients(data);
+}
+
 std::ptrdiff_t Gradients::rows() const { return data_->rows; }
 std::ptrdiff_t Gradients::dimension() const { return data_->dimension; }
 Storage Gradients::storage() const { return data_->storage; }

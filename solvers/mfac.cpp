@@ -7,6 +7,7 @@
 
 #include "files.hpp"
 #include "halfulp/csv.hpp"
+#include "halfulp/mfac_window.hpp"
 #include "halfulp/npy.hpp"
 #include "terminal_progress.hpp"
 
@@ -18,8 +19,9 @@ using Size = std::ptrdiff_t;
 
 struct Options {
   std::string gradients, x, storage, sums = "fp64", precision = "auto", points;
+  std::string normalisation = "count", load, save;
   std::optional<double> damping;
-  Size block = 0, row = -1, column = -1;
+  Size block = 0, row = -1, column = -1, size = 0;
   int refinements = 0;
   bool root = false;
 };
@@ -337,6 +339,71 @@ void run_summary(const Options& options, const Common& common) {
                "\n  status            " + std::string(mfac::to_string(diagnosis.status)) + '\n');
 }
 
+/// The rows of G one after the other through a window; after each the product with it, or with X.
+void run_window(const Options& options, const Common& common) {
+  common.require_cpu("mfac window");
+  if (!options.damping) throw halfulp::DomainError("mfac window", "--damping", "nothing", "given");
+  halfulp::TerminalProgress terminal(common.quiet || common.json);
+  Options reading = options;
+  reading.storage.clear();  // the window rounds
+  const mfac::Gradients stream = read_gradients(reading, common);
+  const Size d = stream.dimension(), steps = stream.rows();
+  mfac::WindowOptions computing;
+  computing.damping = *options.damping;
+  computing.storage =
+      options.storage.empty() ? stream.storage() : mfac::storage_from(options.storage);
+  computing.normalisation =
+      options.normalisation == "count" ? mfac::Normalisation::count : mfac::Normalisation::window;
+  computing.threads = common.threads;
+  if (options.load.empty() && options.size < 1)
+    throw halfulp::DomainError("mfac window", "--size", options.size, ">= 1, or --load given");
+  mfac::Window window = options.load.empty() ? mfac::Window(options.size, d, computing)
+                                             : mfac::Window::load(options.load, common.threads);
+  if (window.dimension() != d)
+    throw halfulp::IoError(options.gradients, std::to_string(d) + " columns, must be " +
+                                                  std::to_string(window.dimension()) + " as in " +
+                                                  options.load);
+  if (!options.load.empty() && window.options().damping != *options.damping)
+    window.set_damping(*options.damping);
+  Vectors x;
+  if (!options.x.empty()) x = read_vectors(options.x, d);
+  if (x.shape.size() == 2 && x.shape[0] != 1)
+    throw halfulp::IoError(options.x,
+                           std::to_string(x.shape[0]) + " rows, must be one vector for a window");
+  Vectors out;
+  out.shape = {steps, d};
+  out.values.resize(static_cast<std::size_t>(steps * d));
+  std::vector<double> gradient(static_cast<std::size_t>(d));
+  mfac::Diagnosis worst;
+  const auto start = std::chrono::steady_clock::now();
+  const halfulp::Progress progress = terminal.callback();
+  for (Size t = 0; t < steps; ++t) {
+    halfulp::report_progress(progress, static_cast<double>(t) / static_cast<double>(steps),
+                             "gradients", "mfac window");
+    stream.row(t, gradient);
+    const std::span<double> y(out.values.data() + t * d, static_cast<std::size_t>(d));
+    const mfac::Diagnosis found = [&] {
+      try {
+        if (x.values.empty()) return window.step(gradient, y);
+        window.add(gradient);
+      } catch (const halfulp::DomainError& error) {
+        throw halfulp::IoError(options.gradients, "row " + std::to_string(t) + ": " + error.what());
+      }
+      return from_file(options.x, [&] { return window.inverse_product(x.values, y); });
+    }();
+    worst.condition = std::fmax(worst.condition, found.condition);
+    worst.error = std::fmax(worst.error, found.error);
+    if (found.pivot >= 0 && worst.pivot < 0) {
+      worst.pivot = found.pivot;
+      worst.pivot_value = found.pivot_value;
+    }
+    worst.status = std::max(worst.status, found.status);
+  }
+  terminal.clear();
+  if (!options.save.empty()) window.save(options.save);
+  write_values(options, common, stream, "mfac window", "y", out, worst, seconds_since(start));
+}
+
 }  // namespace
 
 void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
@@ -347,8 +414,8 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
   module->fallthrough();
   // One set of variables for all verbs: only one of them runs.
   const auto options = std::make_shared<Options>();
-  const auto add = [&](const char* name, const char* help,
-                       void (*run)(const Options&, const Common&)) {
+  const auto add_bare = [&](const char* name, const char* help,
+                            void (*run)(const Options&, const Common&)) {
     auto* verb = module->add_subcommand(name, help);
     verb->fallthrough();
     verb->callback([options, &common, run] { run(*options, common); });
@@ -357,15 +424,19 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
                      "float64, or a table of numbers as text")
         ->required();
     add_number(*verb, "--damping", options->damping, "lambda > 0")->required();
+    verb->add_option("--storage", options->storage,
+                     "how gradients are held: fp64, fp32, bf16 or fp16; as the file has them "
+                     "unless said")
+        ->check(CLI::IsMember({"fp64", "fp32", "bf16", "fp16"}));
+    return verb;
+  };
+  const auto add = [&](const char* name, const char* help,
+                       void (*run)(const Options&, const Common&)) {
+    auto* verb = add_bare(name, help, run);
     verb->add_option("--block", options->block,
                      "H is block-diagonal, blocks of this many coordinates; 0: it is one block")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    verb->add_option(
-            "--storage", options->storage,
-            "how gradients are held: fp64, fp32, bf16 or fp16; as the file has them unless "
-            "said")
-        ->check(CLI::IsMember({"fp64", "fp32", "bf16", "fp16"}));
     verb->add_option("--sums", options->sums, "sums over coordinates: fp64 or fp32")
         ->check(CLI::IsMember({"fp64", "fp32"}))
         ->capture_default_str();
@@ -393,5 +464,20 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
   add_x(add("influence",
             "g_i^T H^-1 x of all gradients for each row x of X; without X: g_i^T H^-1 g_i",
             run_influence));
+  auto* window = add_bare("window",
+                          "H^-1 g for each row g of G as it comes into a window of the last ones, "
+                          "or H^-1 x after each",
+                          run_window);
+  window->add_option("--x", options->x, "one vector: NPY (d,), or numbers as text");
+  window->add_option("--size", options->size, "gradients in the window")
+      ->check(CLI::PositiveNumber);
+  window
+      ->add_option("--normalisation", options->normalisation,
+                   "what the sum of g g^T is divided by while the window fills: the count of "
+                   "gradients in it, or the size of the window")
+      ->check(CLI::IsMember({"count", "window"}))
+      ->capture_default_str();
+  window->add_option("--load", options->load, "a window that --save wrote, to go on with");
+  window->add_option("--save", options->save, "file for the window after the last row");
   add("summary", "condition, log-determinant and trace of the inverse of H", run_summary);
 }

@@ -122,6 +122,42 @@ TEST_CASE("mfac diag, element, influence, summary", "[mfac_program]") {
         Approx(1 / 4.75 + 8 + 1 / 8.25).epsilon(1e-13));
 }
 
+TEST_CASE("mfac window: a stream of gradients, saved and gone on with", "[mfac_program]") {
+  const Folder folder;
+  const std::string g = put(folder, "G.npy", Values{3, 0, 0, 0, 0, 0, -4, 0, 0, 2, 0, 0}, {3, 4});
+  const auto out = folder.path / "Y.npy";
+  const std::string to = " --damping 0.25 --out '" + out.string() + "'";
+  const auto rows = [&](const std::string& arguments) {
+    const Run result = run(folder, "mfac window " + arguments + to);
+    INFO(arguments << ": " << result.err);
+    REQUIRE(result.code == 0);
+    return halfulp::read_npy<double>(out);
+  };
+  for (const std::string normalisation : {"count", "window"}) {
+    const auto y = rows(g + " --size 2 --normalisation " + normalisation);
+    REQUIRE(y.shape == std::vector<std::ptrdiff_t>{3, 4});
+    CHECK(y.values[0] ==
+          Approx(3 / (0.25 + 9 / (normalisation == "count" ? 1.0 : 2.0))).epsilon(1e-13));
+    CHECK(y.values[6] == Approx(-4 / 8.25).epsilon(1e-13));
+    CHECK(y.values[9] == Approx(2 / 2.25).epsilon(1e-13));
+  }
+  const std::string x = put(folder, "x.npy", Values{1, 1, 1, 1}, {4});
+  const auto of_x = rows(g + " --size 2 --x " + x);
+  const Values last{4, 1 / 2.25, 1 / 8.25, 4};
+  for (std::size_t i = 0; i < 4; ++i) CHECK(of_x.values[8 + i] == Approx(last[i]).epsilon(1e-13));
+  // in two parts, the same bits
+  const std::string first = put(folder, "first.npy", Values{3, 0, 0, 0, 0, 0, -4, 0}, {2, 4});
+  const std::string second = put(folder, "second.npy", Values{0, 2, 0, 0}, {1, 4});
+  const std::string saved = in(folder, "window.bin");
+  static_cast<void>(rows(first + " --size 2 --x " + x + " --save " + saved));
+  const auto later = rows(second + " --x " + x + " --load " + saved);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(later.values[i] == of_x.values[8 + i]);
+  refused(folder, "mfac window " + g + to, "--size");
+  refused(folder, "mfac window " + g + " --size 2 --load " + x + to, "x.npy");
+  const std::string bad = put(folder, "bad.npy", Values{1, 2, 3, 4, 5, HUGE_VAL}, {3, 2});
+  refused(folder, "mfac window " + bad + " --size 2" + to, "row 2");
+}
+
 TEST_CASE("mfac: a warning is no failure", "[mfac_program]") {
   const Folder folder;
   Values rows(3 * 5, 1e8);

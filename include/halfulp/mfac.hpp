@@ -54,6 +54,10 @@ class Gradients {
   /// @throws  IoError as read_npy_header; for another type, order, rank or byte order
   static Gradients map(const std::filesystem::path& file);
 
+  /// The first `rows` of them, not a copy.
+  /// @throws  DomainError unless 0 <= rows <= m; for a mapped file
+  [[nodiscard]] Gradients first(std::ptrdiff_t rows) const;
+
   [[nodiscard]] std::ptrdiff_t rows() const;       ///< m
   [[nodiscard]] std::ptrdiff_t dimension() const;  ///< d
   [[nodiscard]] Storage storage() const;
