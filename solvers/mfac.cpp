@@ -1,11 +1,10 @@
-#include "halfulp/mfac.hpp"
+#include "mfac.hpp"
 
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <memory>
 
-#include "files.hpp"
 #include "halfulp/csv.hpp"
 #include "halfulp/mfac_window.hpp"
 #include "halfulp/npy.hpp"
@@ -28,38 +27,6 @@ struct Options {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// The file mapped where it is held as asked for, else a copy that is.
-mfac::Gradients read_gradients(const Options& options, const Common& common) {
-  const std::string& file = options.gradients;
-  if (!ends_with(file, ".npy")) {
-    const Points rows = read_points(file);
-    const auto storage =
-        options.storage.empty() ? mfac::Storage::float64 : mfac::storage_from(options.storage);
-    return from_file(file,
-                     [&] { return mfac::Gradients(rows.values, rows.p, storage, common.threads); });
-  }
-  const halfulp::NpyHeader header = halfulp::read_npy_header(file);
-  const bool single = header.type == halfulp::NpyType::float32;
-  const mfac::Storage own = single ? mfac::Storage::float32 : mfac::Storage::float64;
-  const mfac::Storage storage = options.storage.empty() ? own : mfac::storage_from(options.storage);
-  const bool floating = single || header.type == halfulp::NpyType::float64;
-  if (floating && storage == own && !header.big_endian && header.shape.size() == 2 &&
-      header.order == halfulp::Order::c)
-    return mfac::Gradients::map(file);
-  constexpr std::size_t most = std::size_t{1} << 40;
-  const halfulp::NpyReadOptions reading{.memory_limit = most};
-  const auto copy = [&](const auto& array) {
-    if (array.shape.size() != 2)
-      throw halfulp::IoError(file, "rank " + std::to_string(array.shape.size()) +
-                                       ", must be (m, d): one gradient a row");
-    return from_file(file, [&] {
-      return mfac::Gradients(array.values, array.shape[1], storage, common.threads);
-    });
-  };
-  return single ? copy(halfulp::read_npy<float>(file, reading))
-                : copy(halfulp::read_npy<double>(file, reading));
 }
 
 /// k vectors of d numbers, of shape (k, d) or (d,).
@@ -115,30 +82,6 @@ json options_json(const Options& options, const Common& common, const mfac::Grad
                {"precision", options.precision},
                {"refinements", options.refinements}});
   return echo;
-}
-
-json diagnosis_json(const mfac::Diagnosis& diagnosis) {
-  json report = {{"status", std::string(mfac::to_string(diagnosis.status))},
-                 {"condition", number_json(diagnosis.condition)},
-                 {"error", number_json(diagnosis.error)}};
-  if (diagnosis.pivot >= 0) {
-    report["pivot"] = diagnosis.pivot;
-    report["pivot_value"] = number_json(diagnosis.pivot_value);
-  }
-  return report;
-}
-
-void warn_of(const Common& common, const std::string& file, const mfac::Diagnosis& diagnosis) {
-  const auto short_text = [](double value) {
-    return halfulp::number_text(static_cast<float>(value));
-  };
-  if (diagnosis.status == mfac::Conditioning::ill)
-    common.warn(file + ": ill-conditioned: cond(H) = " + short_text(diagnosis.condition) +
-                ", estimated relative error " + short_text(diagnosis.error));
-  if (diagnosis.status == mfac::Conditioning::lost)
-    common.warn(file + ": definiteness is lost at pivot " + std::to_string(diagnosis.pivot) + ", " +
-                short_text(diagnosis.pivot_value) +
-                " m lambda: rounding is larger than the damping");
 }
 
 /// Writes values to --out, or as text, or with --json in its object; what is known of them to
@@ -204,7 +147,8 @@ void run_ihvp(const Options& options, const Common& common) {
   common.require_cpu("mfac ihvp");
   halfulp::TerminalProgress terminal(common.quiet || common.json);
   const mfac::Options computing = library_options(options, common, terminal.callback());
-  const mfac::Gradients gradients = read_gradients(options, common);
+  const mfac::Gradients gradients =
+      read_gradients(options.gradients, options.storage, common.threads);
   Vectors x = read_vectors(options.x, gradients.dimension());
   const auto start = std::chrono::steady_clock::now();
   const mfac::Diagnosis diagnosis = explained(options, [&] {
@@ -219,7 +163,8 @@ void run_diag(const Options& options, const Common& common) {
   common.require_cpu("mfac diag");
   halfulp::TerminalProgress terminal(common.quiet || common.json);
   const mfac::Options computing = library_options(options, common, terminal.callback());
-  const mfac::Gradients gradients = read_gradients(options, common);
+  const mfac::Gradients gradients =
+      read_gradients(options.gradients, options.storage, common.threads);
   Vectors out;
   out.values.resize(static_cast<std::size_t>(gradients.dimension()));
   out.shape = {gradients.dimension()};
@@ -241,7 +186,8 @@ Size index_of(const std::string& file, double value, Size d, const char* name) {
 void run_element(const Options& options, const Common& common) {
   common.require_cpu("mfac element");
   const mfac::Options computing = library_options(options, common, {});
-  const mfac::Gradients gradients = read_gradients(options, common);
+  const mfac::Gradients gradients =
+      read_gradients(options.gradients, options.storage, common.threads);
   const Size d = gradients.dimension();
   if (options.points.empty() == (options.row < 0 || options.column < 0))
     throw halfulp::DomainError("mfac element", "I and J or --points",
@@ -285,7 +231,8 @@ void run_influence(const Options& options, const Common& common) {
   common.require_cpu("mfac influence");
   halfulp::TerminalProgress terminal(common.quiet || common.json);
   const mfac::Options computing = library_options(options, common, terminal.callback());
-  const mfac::Gradients gradients = read_gradients(options, common);
+  const mfac::Gradients gradients =
+      read_gradients(options.gradients, options.storage, common.threads);
   Vectors out;
   const Size m = gradients.rows();
   const auto start = std::chrono::steady_clock::now();
@@ -317,7 +264,8 @@ void run_summary(const Options& options, const Common& common) {
   common.require_cpu("mfac summary");
   halfulp::TerminalProgress terminal(common.quiet || common.json);
   const mfac::Options computing = library_options(options, common, terminal.callback());
-  const mfac::Gradients gradients = read_gradients(options, common);
+  const mfac::Gradients gradients =
+      read_gradients(options.gradients, options.storage, common.threads);
   const auto [diagnosis, log_determinant, trace] = explained(options, [&] {
     const mfac::Estimator estimator(gradients, computing);
     return std::tuple(estimator.diagnosis(), estimator.log_determinant(),
@@ -344,9 +292,8 @@ void run_window(const Options& options, const Common& common) {
   common.require_cpu("mfac window");
   if (!options.damping) throw halfulp::DomainError("mfac window", "--damping", "nothing", "given");
   halfulp::TerminalProgress terminal(common.quiet || common.json);
-  Options reading = options;
-  reading.storage.clear();  // the window rounds
-  const mfac::Gradients stream = read_gradients(reading, common);
+  // as the file has it: the window rounds
+  const mfac::Gradients stream = read_gradients(options.gradients, "", common.threads);
   const Size d = stream.dimension(), steps = stream.rows();
   mfac::WindowOptions computing;
   computing.damping = *options.damping;
@@ -407,7 +354,6 @@ void run_window(const Options& options, const Common& common) {
 }  // namespace
 
 void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
-  static_cast<void>(exit);
   auto* module = app.add_subcommand(
       "mfac", "products with inverses of H = lambda I + G^T G/m, m gradients the rows of G");
   module->require_subcommand(1);
@@ -479,5 +425,6 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
       ->capture_default_str();
   window->add_option("--load", options->load, "a window that --save wrote, to go on with");
   window->add_option("--save", options->save, "file for the window after the last row");
+  add_mfac_prune(*module, common, exit);
   add("summary", "condition, log-determinant and trace of the inverse of H", run_summary);
 }

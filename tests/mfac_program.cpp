@@ -158,6 +158,39 @@ TEST_CASE("mfac window: a stream of gradients, saved and gone on with", "[mfac_p
   refused(folder, "mfac window " + bad + " --size 2" + to, "row 2");
 }
 
+TEST_CASE("mfac prune: the weights that stay make up for it", "[mfac_program]") {
+  const Folder folder;
+  // one gradient: H = lambda I + g g^T
+  const std::string g = put(folder, "G.npy", Values{1, 1, 1, 1}, {1, 4});
+  const std::string w = put(folder, "W.npy", Values{1, 0.5, 2, -3}, {4});
+  const auto out = folder.path / "w.npy";
+  const std::string to = " --damping 0.25 --out '" + out.string() + "'";
+  const auto weights = [&](const std::string& arguments) {
+    const Run result = run(folder, "mfac prune " + g + ' ' + w + ' ' + arguments + to);
+    INFO(arguments << ": " << result.err);
+    REQUIRE(result.code == 0);
+    return halfulp::read_npy<double>(out).values;
+  };
+  // the smallest weight is pruned, -0.5; delta_F = t (1, 1, 1) with (lambda + 3) t = 0.5
+  const Values joint = weights("--sparsity 0.25");
+  CHECK(joint[1] == 0);
+  for (const std::size_t j : {0, 2, 3})
+    CHECK(joint[j] - Values{1, 0.5, 2, -3}[j] == Approx(0.5 / 3.25).epsilon(1e-12));
+  CHECK(weights("--sparsity 0.25 --update none") == Values{1, 0, 2, -3});
+  CHECK(weights("--pattern 1:2 --update none --saliency magnitude") == Values{1, 0, 0, -3});
+  CHECK(weights("--sparsity 1 --layers 1x2,2 --update none") == Values{0, 0, 2, -3});
+  const auto kept = halfulp::read_npy<std::int32_t>(folder.path / "w.mask.npy").values;
+  CHECK(kept == std::vector<std::int32_t>{0, 0, 1, 1});
+  const std::string mask = put(folder, "mask.npy", Values{1, 1, 1, 0}, {4});
+  CHECK(weights("--sparsity 0.5 --update none --mask " + mask) == Values{1, 0, 2, 0});
+  const std::string both = "mfac prune " + g + ' ' + w;
+  refused(folder, both + to, "--sparsity or --pattern");
+  refused(folder, both + " --sparsity 2" + to, "sparsity");
+  refused(folder, both + " --pattern 3" + to, "--pattern");
+  refused(folder, both + " --sparsity 0.5 --layers 2x" + to, "--layers");
+  refused(folder, both + " --sparsity 0.5 --mask " + w + to, "must be 0 or 1");
+}
+
 TEST_CASE("mfac: a warning is no failure", "[mfac_program]") {
   const Folder folder;
   Values rows(3 * 5, 1e8);
