@@ -133,7 +133,10 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   constexpr std::string_view caller = "mfac";
   constexpr const char* phase = "products of gradients";
   const std::ptrdiff_t tiles = (columns.end - columns.begin + width - 1) / width;
-  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(tiles, 1, most_lanes);
+  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(
+      tiles, 1,
+      std::clamp<std::ptrdiff_t>((1 << 21) / std::max<std::ptrdiff_t>(results, 1),
+                                 std::min<std::ptrdiff_t>(16, most_lanes), most_lanes));
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(lanes));
   std::atomic<std::ptrdiff_t> done{0};
   const auto starter = std::this_thread::get_id();
@@ -237,10 +240,13 @@ class GramTile {
 
   void pack(const Rows& rows, std::ptrdiff_t i, T* packed) {
     const std::byte* const from = rows.numbers + i * rows.stride * item_size(rows.storage);
+    const double largest = mfac_convert(rows.storage, from, rows.n, 1.0, packed + i * stride_);
     Scale& scale = scales_[static_cast<std::size_t>(i)];
-    if constexpr (sizeof(T) == 4)
-      scale = Scale(mfac_largest(rows.storage, from, rows.n), 0, float_exponents);
-    mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+    scale = Scale();
+    if (sizeof(T) == 4 && !(largest > 0x1p-40 && largest < 0x1p40)) {
+      scale = Scale(largest, 0, float_exponents);
+      mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+    }
   }
 
   void multiply(const Rows& all, const T* packed, std::ptrdiff_t n, std::ptrdiff_t first,
