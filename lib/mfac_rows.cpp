@@ -69,16 +69,21 @@ class Reader {
               data_.rows,    end - begin,  columns_.end - end};
     }
     if (begin < window_.begin || end > window_.end) {
-      const std::ptrdiff_t fitting =
-          window_bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
-      const std::ptrdiff_t width = std::max(fitting / least_width * least_width, end - begin);
-      window_ = {begin, std::min(begin + width, columns_.end)};
+      const auto width = [&](std::ptrdiff_t bytes) {
+        const std::ptrdiff_t fitting = bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
+        return std::max(fitting / least_width * least_width, end - begin);
+      };
+      window_ = {begin, std::min(begin + width(window_bytes), columns_.end)};
+      if (window_.begin == columns_.begin) advised_ = window_.begin;
+      while (advised_ < std::min(window_.end + width(ahead_bytes) / 2, columns_.end)) {
+        const std::ptrdiff_t next = std::min(width(ahead_bytes), columns_.end - advised_);
+        for (std::ptrdiff_t i = 0; i < data_.rows; ++i)
+          data_.file->will_read(
+              data_.offset + static_cast<std::uint64_t>((i * data_.stride + advised_) * size),
+              static_cast<std::uint64_t>(next * size));
+        advised_ += next;
+      }
       read_ = tile(data_, 0, data_.rows, window_.begin, window_.end, buffer_);
-      const std::ptrdiff_t next = std::min(width, columns_.end - window_.end) * size;
-      for (std::ptrdiff_t i = 0; i < data_.rows && next > 0; ++i)
-        data_.file->will_read(
-            data_.offset + static_cast<std::uint64_t>((i * data_.stride + window_.end) * size),
-            static_cast<std::uint64_t>(next));
     }
     return {data_.storage, read_.numbers + (begin - window_.begin) * size,
             read_.stride,  data_.rows,
@@ -86,12 +91,15 @@ class Reader {
   }
 
  private:
-  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 24;
+  // What is read stays in the caches, and what the disk is asked for keeps it busy meanwhile.
+  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 22;
+  static constexpr std::ptrdiff_t ahead_bytes = std::ptrdiff_t{1} << 24;
   static constexpr std::ptrdiff_t least_width = 4096;
 
   const Gradients::Data& data_;
   Columns columns_;
   Columns window_;
+  std::ptrdiff_t advised_ = 0;
   Tile read_;
   std::vector<std::byte>& buffer_;
 };
