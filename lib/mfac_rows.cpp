@@ -179,14 +179,15 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
           }
         });
   });
-  parallel_blocks(results, 4096, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
-      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
-        double* const to = sums[static_cast<std::size_t>(i)].data();
-        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
-        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
-      }
-  });
+  parallel_blocks(lanes > 1 ? results : 0, 4096, threads,
+                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
+                      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
+                        double* const to = sums[static_cast<std::size_t>(i)].data();
+                        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
+                        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
+                      }
+                  });
   return std::move(sums[0]);
 }
 
