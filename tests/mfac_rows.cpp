@@ -133,8 +133,11 @@ Reference reference(const Case& c, const Gradients& gradients, const Numbers& x)
     out.push_back(sum);
     size.push_back(magnitude);
   };
-  for (std::size_t j = 0; j < m; ++j)
-    for (std::size_t i = 0; i < m; ++i) dot(&g[i * d], &g[j * d], r.gram, r.gram_size);
+  for (std::size_t j = 0; j < m; ++j) {
+    r.gram.resize(r.gram.size() + j);  // above the diagonal
+    r.gram_size.resize(r.gram.size());
+    for (std::size_t i = j; i < m; ++i) dot(&g[i * d], &g[j * d], r.gram, r.gram_size);
+  }
   for (std::size_t q = 0; q < k; ++q) {
     dot(&x[q * d], &x[q * d], r.squares, r.square_size);
     for (std::size_t i = 0; i < m; ++i) dot(&g[i * d], &x[q * d], r.projections, r.projection_size);
