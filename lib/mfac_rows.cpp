@@ -69,16 +69,21 @@ class Reader {
               data_.rows,    end - begin,  columns_.end - end};
     }
     if (begin < window_.begin || end > window_.end) {
-      const std::ptrdiff_t fitting =
-          window_bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
-      const std::ptrdiff_t width = std::max(fitting / least_width * least_width, end - begin);
-      window_ = {begin, std::min(begin + width, columns_.end)};
+      const auto width = [&](std::ptrdiff_t bytes) {
+        const std::ptrdiff_t fitting = bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
+        return std::max(fitting / least_width * least_width, end - begin);
+      };
+      window_ = {begin, std::min(begin + width(window_bytes), columns_.end)};
+      if (window_.begin == columns_.begin) advised_ = window_.begin;
+      while (advised_ < std::min(window_.end + width(ahead_bytes) / 2, columns_.end)) {
+        const std::ptrdiff_t next = std::min(width(ahead_bytes), columns_.end - advised_);
+        for (std::ptrdiff_t i = 0; i < data_.rows; ++i)
+          data_.file->will_read(
+              data_.offset + static_cast<std::uint64_t>((i * data_.stride + advised_) * size),
+              static_cast<std::uint64_t>(next * size));
+        advised_ += next;
+      }
       read_ = tile(data_, 0, data_.rows, window_.begin, window_.end, buffer_);
-      const std::ptrdiff_t next = std::min(width, columns_.end - window_.end) * size;
-      for (std::ptrdiff_t i = 0; i < data_.rows && next > 0; ++i)
-        data_.file->will_read(
-            data_.offset + static_cast<std::uint64_t>((i * data_.stride + window_.end) * size),
-            static_cast<std::uint64_t>(next));
     }
     return {data_.storage, read_.numbers + (begin - window_.begin) * size,
             read_.stride,  data_.rows,
@@ -86,12 +91,15 @@ class Reader {
   }
 
  private:
-  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 24;
+  // What is read stays in the caches, and what the disk is asked for keeps it busy meanwhile.
+  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 22;
+  static constexpr std::ptrdiff_t ahead_bytes = std::ptrdiff_t{1} << 24;
   static constexpr std::ptrdiff_t least_width = 4096;
 
   const Gradients::Data& data_;
   Columns columns_;
   Columns window_;
+  std::ptrdiff_t advised_ = 0;
   Tile read_;
   std::vector<std::byte>& buffer_;
 };
@@ -133,7 +141,10 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   constexpr std::string_view caller = "mfac";
   constexpr const char* phase = "products of gradients";
   const std::ptrdiff_t tiles = (columns.end - columns.begin + width - 1) / width;
-  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(tiles, 1, most_lanes);
+  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(
+      tiles, 1,
+      std::clamp<std::ptrdiff_t>((1 << 21) / std::max<std::ptrdiff_t>(results, 1),
+                                 std::min<std::ptrdiff_t>(16, most_lanes), most_lanes));
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(lanes));
   std::atomic<std::ptrdiff_t> done{0};
   const auto starter = std::this_thread::get_id();
@@ -168,14 +179,15 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
           }
         });
   });
-  parallel_blocks(results, 4096, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
-      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
-        double* const to = sums[static_cast<std::size_t>(i)].data();
-        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
-        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
-      }
-  });
+  parallel_blocks(lanes > 1 ? results : 0, 4096, threads,
+                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
+                      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
+                        double* const to = sums[static_cast<std::size_t>(i)].data();
+                        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
+                        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
+                      }
+                  });
   return std::move(sums[0]);
 }
 
@@ -237,10 +249,13 @@ class GramTile {
 
   void pack(const Rows& rows, std::ptrdiff_t i, T* packed) {
     const std::byte* const from = rows.numbers + i * rows.stride * item_size(rows.storage);
+    const double largest = mfac_convert(rows.storage, from, rows.n, 1.0, packed + i * stride_);
     Scale& scale = scales_[static_cast<std::size_t>(i)];
-    if constexpr (sizeof(T) == 4)
-      scale = Scale(mfac_largest(rows.storage, from, rows.n), 0, float_exponents);
-    mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+    scale = Scale();
+    if (sizeof(T) == 4 && !(largest > 0x1p-40 && largest < 0x1p40)) {
+      scale = Scale(largest, 0, float_exponents);
+      mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+    }
   }
 
   void multiply(const Rows& all, const T* packed, std::ptrdiff_t n, std::ptrdiff_t first,

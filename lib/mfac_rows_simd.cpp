@@ -389,7 +389,8 @@ HWY_INLINE void by_vectors(const Type* from, std::ptrdiff_t n, std::ptrdiff_t ve
 }
 
 template <class T>
-void convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to) {
+double convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to) {
+  double result = 0;
   by_storage(storage, [&](auto held) {
     using Held = decltype(held);
     const auto* const numbers = reinterpret_cast<const typename Held::Type*>(from);
@@ -403,11 +404,18 @@ void convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double sc
       });
     } else {
       const V<T> factor = hn::Set(Tag<T>(), static_cast<T>(scale));
+      const hn::RebindToSigned<Tag<T>> bits;
+      auto most = hn::Zero(bits);  // magnitudes are in order as integers, NaN last
       by_vectors(numbers, n, lanes<T>, [&](const auto* x, std::ptrdiff_t j) {
-        hn::StoreU(hn::Mul(factor, load(held, Tag<T>(), x)), Tag<T>(), to + j);
+        const V<T> v = hn::Mul(factor, load(held, Tag<T>(), x));
+        if constexpr (std::is_same_v<T, float>) most = hn::Max(most, hn::BitCast(bits, hn::Abs(v)));
+        hn::StoreU(v, Tag<T>(), to + j);
       });
+      if constexpr (std::is_same_v<T, float>)
+        result = hn::GetLane(hn::BitCast(Tag<T>(), hn::MaxOfLanes(bits, most)));
     }
   });
+  return result;
 }
 
 template <class T, class Held>
@@ -522,13 +530,13 @@ void combine_float(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, 
                    std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride) {
   combine(rows, first, last, a, a_stride, k, sum, stride);
 }
-void convert_double(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                    double* to) {
-  convert(storage, from, n, scale, to);
+double convert_double(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                      double* to) {
+  return convert(storage, from, n, scale, to);
 }
-void convert_float(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                   float* to) {
-  convert(storage, from, n, scale, to);
+double convert_float(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                     float* to) {
+  return convert(storage, from, n, scale, to);
 }
 void finish_double(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y,
                    bool stream) {
@@ -590,14 +598,14 @@ void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, c
   HWY_DYNAMIC_DISPATCH(combine_float)(rows, first, last, a, a_stride, k, sum, stride);
 }
 template <>
-void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                  double* to) {
-  HWY_DYNAMIC_DISPATCH(convert_double)(storage, from, n, scale, to);
+double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                    double* to) {
+  return HWY_DYNAMIC_DISPATCH(convert_double)(storage, from, n, scale, to);
 }
 template <>
-void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                  float* to) {
-  HWY_DYNAMIC_DISPATCH(convert_float)(storage, from, n, scale, to);
+double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                    float* to) {
+  return HWY_DYNAMIC_DISPATCH(convert_float)(storage, from, n, scale, to);
 }
 template <>
 void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y,

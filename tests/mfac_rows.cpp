@@ -133,8 +133,11 @@ Reference reference(const Case& c, const Gradients& gradients, const Numbers& x)
     out.push_back(sum);
     size.push_back(magnitude);
   };
-  for (std::size_t j = 0; j < m; ++j)
-    for (std::size_t i = 0; i < m; ++i) dot(&g[i * d], &g[j * d], r.gram, r.gram_size);
+  for (std::size_t j = 0; j < m; ++j) {
+    r.gram.resize(r.gram.size() + j);  // above the diagonal
+    r.gram_size.resize(r.gram.size());
+    for (std::size_t i = j; i < m; ++i) dot(&g[i * d], &g[j * d], r.gram, r.gram_size);
+  }
   for (std::size_t q = 0; q < k; ++q) {
     dot(&x[q * d], &x[q * d], r.squares, r.square_size);
     for (std::size_t i = 0; i < m; ++i) dot(&g[i * d], &x[q * d], r.projections, r.projection_size);
@@ -395,7 +398,7 @@ TEST_CASE("sums over gradients are right for all sizes", "[mfac]") {
       const Storage storage = storages[seed % 4];
       const auto accumulation = seed % 3 == 0 ? Accumulation::float32 : Accumulation::float64;
       if (seed++ % 2 == 0)
-        check_case<double>(c, storage, accumulation, 2);
+        check_case<double>(c, storage, accumulation, 1);
       else
         check_case<float>(c, storage, accumulation, 1);
     }
@@ -406,8 +409,8 @@ TEST_CASE("sums over gradients are right for all types", "[mfac]") {
     for (const auto accumulation : {Accumulation::float64, Accumulation::float32})
       for (const std::ptrdiff_t k : {0, 1, 2, 4, 33}) {
         const Case c = make_case(19, 2100, k, {k, 2100 - 3 * k}, 77);
-        check_case<double>(c, storage, accumulation, 2);
-        check_case<float>(c, storage, accumulation, 2);
+        check_case<double>(c, storage, accumulation, 1);
+        check_case<float>(c, storage, accumulation, 1);
       }
 }
 
@@ -417,9 +420,9 @@ TEST_CASE("sums over many tiles and rows", "[mfac]") {
   check_case<float>(make_case(2, 300001, 1, {5, 300001}, 2), Storage::float32,
                     Accumulation::float32, 2);
   // threads share tiles
-  check_case<double>(make_case(523, 1100, 1, {0, 1100}, 3), Storage::float32, Accumulation::float64,
+  check_case<double>(make_case(523, 530, 1, {0, 530}, 3), Storage::float32, Accumulation::float64,
                      3);
-  check_case<double>(make_case(523, 300, 5, {0, 300}, 4), Storage::bfloat16, Accumulation::float32,
+  check_case<double>(make_case(523, 100, 5, {0, 100}, 4), Storage::bfloat16, Accumulation::float32,
                      3);
 }
 

@@ -49,8 +49,9 @@ class Gradients {
   /// No copy: `rows` must outlive what is made of it. Numbers are not looked at here.
   static Gradients view(std::span<const double> rows, std::ptrdiff_t d);
   static Gradients view(std::span<const float> rows, std::ptrdiff_t d);
-  /// An NPY file of shape (m, d), float32 or float64, C order, mapped into memory: read where it
-  /// lies when it is needed, so that it may be larger than memory. It must not change meanwhile.
+  /// An NPY file of shape (m, d), float32 or float64, C order: read where it lies, piece by piece,
+  /// each time it is needed, so that it may be larger than memory. It must not change meanwhile;
+  /// what finds it shorter than it was throws IoError.
   /// @throws  IoError as read_npy_header; for another type, order, rank or byte order
   static Gradients map(const std::filesystem::path& file);
 
@@ -76,7 +77,9 @@ class Gradients {
 };
 
 /// In which arithmetic sums over d are formed. float32: sums of at most 4096 products in float,
-/// whose totals are added in double; about twice as fast where memory is not the limit.
+/// whose totals are added in double; about twice as fast where memory is not the limit. Scaled by
+/// powers of two, so that the range is that of double. Gradients held in float64 are summed in
+/// double all the same.
 enum class Accumulation { float64, float32 };
 
 /// What is done where rounding in double costs more than cond(H) 2^-52: H is as it is, yet K may

@@ -20,8 +20,9 @@ inline constexpr std::ptrdiff_t mfac_dots_rows = 4;
 inline constexpr std::ptrdiff_t mfac_combine_rows = 8;
 
 /// to_j = scale from_j rounded to T, and zeros up to a multiple of mfac_step.
+/// @return  from fewer digits to float the largest |to_j|, NaN or infinite if any is; otherwise 0
 template <class T>
-void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
+double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
 
 /// The largest |from_j|; NaN or infinite if any is.
 [[nodiscard]] double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n);
