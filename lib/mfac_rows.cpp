@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <thread>
 #include <utility>
@@ -56,39 +58,77 @@ const std::byte* bytes_of(const T* numbers) {
 /// Tiles of consecutive columns: where they lie, or of a file, read in larger pieces.
 class Reader {
  public:
-  Reader(const Gradients::Data& data, Columns columns) : data_(data), columns_(columns) {}
+  Reader(const Gradients::Data& data, Columns columns, std::vector<std::byte>& buffer)
+      : data_(data), columns_(columns), buffer_(buffer) {}
 
   Rows rows(std::ptrdiff_t begin, std::ptrdiff_t end) {
     const std::ptrdiff_t size = item_size(data_.storage);
     if (!data_.file) {
       const Tile here = tile(data_, 0, data_.rows, begin, end, buffer_);
-      return {data_.storage, here.numbers, here.stride, data_.rows, end - begin};
+      return {data_.storage, here.numbers, here.stride,
+              data_.rows,    end - begin,  columns_.end - end};
     }
     if (begin < window_.begin || end > window_.end) {
-      const std::ptrdiff_t fitting =
-          window_bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
-      const std::ptrdiff_t width = std::max(fitting / least_width * least_width, end - begin);
-      window_ = {begin, std::min(begin + width, columns_.end)};
+      const auto width = [&](std::ptrdiff_t bytes) {
+        const std::ptrdiff_t fitting = bytes / (size * std::max<std::ptrdiff_t>(data_.rows, 1));
+        return std::max(fitting / least_width * least_width, end - begin);
+      };
+      window_ = {begin, std::min(begin + width(window_bytes), columns_.end)};
+      if (window_.begin == columns_.begin) advised_ = window_.begin;
+      while (advised_ < std::min(window_.end + width(ahead_bytes) / 2, columns_.end)) {
+        const std::ptrdiff_t next = std::min(width(ahead_bytes), columns_.end - advised_);
+        for (std::ptrdiff_t i = 0; i < data_.rows; ++i)
+          data_.file->will_read(
+              data_.offset + static_cast<std::uint64_t>((i * data_.stride + advised_) * size),
+              static_cast<std::uint64_t>(next * size));
+        advised_ += next;
+      }
       read_ = tile(data_, 0, data_.rows, window_.begin, window_.end, buffer_);
-      const std::ptrdiff_t next = std::min(width, columns_.end - window_.end) * size;
-      for (std::ptrdiff_t i = 0; i < data_.rows && next > 0; ++i)
-        data_.file->will_read(
-            data_.offset + static_cast<std::uint64_t>((i * data_.stride + window_.end) * size),
-            static_cast<std::uint64_t>(next));
     }
-    return {data_.storage, read_.numbers + (begin - window_.begin) * size, read_.stride, data_.rows,
-            end - begin};
+    return {data_.storage, read_.numbers + (begin - window_.begin) * size,
+            read_.stride,  data_.rows,
+            end - begin,   window_.end - end};
   }
 
  private:
-  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 24;
+  // What is read stays in the caches, and what the disk is asked for keeps it busy meanwhile.
+  static constexpr std::ptrdiff_t window_bytes = std::ptrdiff_t{1} << 22;
+  static constexpr std::ptrdiff_t ahead_bytes = std::ptrdiff_t{1} << 24;
   static constexpr std::ptrdiff_t least_width = 4096;
 
   const Gradients::Data& data_;
   Columns columns_;
   Columns window_;
+  std::ptrdiff_t advised_ = 0;
   Tile read_;
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte>& buffer_;
+};
+
+/// What threads work with, made when there is none left over: fresh memory costs as much as the
+/// work on it.
+template <class Work>
+class Pool {
+ public:
+  /// Calls body(work).
+  template <class Make, class Body>
+  void with(const Make& make, const Body& body) {
+    std::unique_ptr<Work> work;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        work = std::move(free_.back());
+        free_.pop_back();
+      }
+    }
+    if (!work) work = std::make_unique<Work>(make());
+    body(*work);
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(work));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Work>> free_;
 };
 
 /// Adds up what make()(sums, rows, begin) adds to sums, `results` numbers, of tiles of `width`
@@ -101,7 +141,10 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   constexpr std::string_view caller = "mfac";
   constexpr const char* phase = "products of gradients";
   const std::ptrdiff_t tiles = (columns.end - columns.begin + width - 1) / width;
-  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(tiles, 1, most_lanes);
+  const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(
+      tiles, 1,
+      std::clamp<std::ptrdiff_t>((1 << 21) / std::max<std::ptrdiff_t>(results, 1),
+                                 std::min<std::ptrdiff_t>(16, most_lanes), most_lanes));
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(lanes));
   std::atomic<std::ptrdiff_t> done{0};
   const auto starter = std::this_thread::get_id();
@@ -111,6 +154,11 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
                       caller);
   };
   if (tiles > 0) report();
+  struct Work {
+    decltype(make()) add;
+    std::vector<std::byte> buffer;
+  };
+  Pool<Work> pool;
   parallel_for(lanes, threads, [&](std::ptrdiff_t lane) {
     std::vector<double>& sum = sums[static_cast<std::size_t>(lane)];
     sum.assign(static_cast<std::size_t>(results), 0.0);
@@ -118,22 +166,28 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
       return std::min(columns.begin + t * width, columns.end);
     };
     const std::ptrdiff_t first = tiles * lane / lanes, last = tiles * (lane + 1) / lanes;
-    Reader reader(gradients.data(), {column(first), column(last)});
-    auto work = make();
-    for (std::ptrdiff_t t = first; t < last; ++t) {
-      report();
-      work(sum.data(), reader.rows(column(t), column(t + 1)), column(t));
-      ++done;
-    }
+    pool.with(
+        [&] {
+          return Work{make(), {}};
+        },
+        [&](Work& work) {
+          Reader reader(gradients.data(), {column(first), column(last)}, work.buffer);
+          for (std::ptrdiff_t t = first; t < last; ++t) {
+            report();
+            work.add(sum.data(), reader.rows(column(t), column(t + 1)), column(t));
+            ++done;
+          }
+        });
   });
-  parallel_blocks(results, 4096, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
-      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
-        double* const to = sums[static_cast<std::size_t>(i)].data();
-        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
-        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
-      }
-  });
+  parallel_blocks(lanes > 1 ? results : 0, 4096, threads,
+                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                    for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
+                      for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
+                        double* const to = sums[static_cast<std::size_t>(i)].data();
+                        const double* const from = sums[static_cast<std::size_t>(i + step)].data();
+                        for (std::ptrdiff_t j = begin; j < end; ++j) to[j] += from[j];
+                      }
+                  });
   return std::move(sums[0]);
 }
 
@@ -167,7 +221,7 @@ class GramTile {
   static std::ptrdiff_t width(std::ptrdiff_t m) {
     constexpr std::ptrdiff_t size = sizeof(T), least = 4096 / size;
     return std::clamp((std::ptrdiff_t{1} << 19) / (size * std::max<std::ptrdiff_t>(m, 1)) / 64 * 64,
-                      least, std::ptrdiff_t{4096});
+                      least, mfac_most_terms);
   }
 
   /// sums[i + m j] += g_i . g_j for i >= j; the rest is overwritten.
@@ -186,7 +240,7 @@ class GramTile {
       for (std::ptrdiff_t b = 0; b < panels; ++b)
         for (std::ptrdiff_t a = b; a < panels; ++a)
           if (threads_ == 1 || at++ == task)
-            multiply(packed, n, a * panel, std::min((a + 1) * panel, m_), b * panel, sums);
+            multiply(rows, packed, n, a * panel, std::min((a + 1) * panel, m_), b * panel, sums);
     });
   }
 
@@ -195,14 +249,17 @@ class GramTile {
 
   void pack(const Rows& rows, std::ptrdiff_t i, T* packed) {
     const std::byte* const from = rows.numbers + i * rows.stride * item_size(rows.storage);
+    const double largest = mfac_convert(rows.storage, from, rows.n, 1.0, packed + i * stride_);
     Scale& scale = scales_[static_cast<std::size_t>(i)];
-    if constexpr (sizeof(T) == 4)
-      scale = Scale(mfac_largest(rows.storage, from, rows.n), 0, float_exponents);
-    mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+    scale = Scale();
+    if (sizeof(T) == 4 && !(largest > 0x1p-40 && largest < 0x1p40)) {
+      scale = Scale(largest, 0, float_exponents);
+      mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
+    }
   }
 
-  void multiply(const T* packed, std::ptrdiff_t n, std::ptrdiff_t first, std::ptrdiff_t last,
-                std::ptrdiff_t column, double* sums) const {
+  void multiply(const Rows& all, const T* packed, std::ptrdiff_t n, std::ptrdiff_t first,
+                std::ptrdiff_t last, std::ptrdiff_t column, double* sums) const {
     constexpr std::ptrdiff_t R = mfac_dots_rows;
     for (std::ptrdiff_t i = first; i < last; i += R) {
       const T* rows[R];
@@ -210,11 +267,22 @@ class GramTile {
       const auto count = static_cast<int>(std::min(R, m_ - i));
       const std::ptrdiff_t k = std::min(std::min(column + panel, m_), i + count) - column;
       const T* const others = packed + column * stride_;
-      if constexpr (sizeof(T) == 8) {
-        mfac_dots(rows, count, others, stride_, k, n, sums + i + m_ * column, m_);
-      } else {
-        double scaled[R * panel] = {};
-        mfac_dots(rows, count, others, stride_, k, n, scaled, R);
+      double scaled[R * panel] = {};
+      constexpr std::ptrdiff_t some = 12;
+      const std::ptrdiff_t ahead = std::min(all.n, all.ahead);
+      for (std::ptrdiff_t c = 0; c < k; c += some) {
+        // the same rows of the next tile, a part at a time
+        if (first == column)
+          mfac_prefetch(all, i, i + count, all.n + ahead * c / k,
+                        all.n + ahead * std::min(c + some, k) / k);
+        const T* const other = others + c * stride_;
+        if constexpr (sizeof(T) == 8)
+          mfac_dots(rows, count, other, stride_, std::min(some, k - c), n,
+                    sums + i + m_ * (column + c), m_);
+        else
+          mfac_dots(rows, count, other, stride_, std::min(some, k - c), n, scaled + R * c, R);
+      }
+      if constexpr (sizeof(T) == 4) {
         for (std::ptrdiff_t c = 0; c < k; ++c)
           for (std::ptrdiff_t r = 0; r < count; ++r)
             sums[i + r + m_ * (column + c)] +=
@@ -241,7 +309,9 @@ class ProjectTile {
  public:
   ProjectTile(const X* x, std::ptrdiff_t d, std::ptrdiff_t k) : x_(x), d_(d), k_(k) {}
 
-  static std::ptrdiff_t width(std::ptrdiff_t k) { return k <= 3 ? 2048 : 512; }
+  static std::ptrdiff_t width(std::ptrdiff_t k) {
+    return k <= 3 ? 8192 : k <= 8 ? 2048 : k <= 16 ? 1024 : 512;
+  }
 
   /// sums[m c + i] += g_i . x_c of the columns from `begin` on, of any number.
   void add(const Rows& rows, std::ptrdiff_t begin, double* sums, double* squares) {
@@ -249,6 +319,7 @@ class ProjectTile {
       Rows part = rows;
       part.numbers += j * item_size(rows.storage);
       part.n = std::min(width(k_), rows.n - j);
+      part.ahead = rows.n - j - part.n + rows.ahead;
       for (std::ptrdiff_t c = 0; c < k_; c += batch)
         add(part, begin + j, c, std::min(batch, k_ - c), sums + rows.m * c,
             squares == nullptr ? nullptr : squares + c);
@@ -270,7 +341,7 @@ class ProjectTile {
     if constexpr (sizeof(T) == 8) {
       for (std::ptrdiff_t c = 0; c < k; ++c)
         mfac_convert(storage_of<X>, vector(first + c, begin), rows.n, 1.0, packed + c * stride);
-      mfac_project(rows, packed, stride, k, sums);
+      products(rows, begin, first, k, packed, stride, sums);
     } else {
       double* const scaled = scaled_.resized(rows.m * k);
       std::fill_n(scaled, rows.m * k, 0.0);
@@ -281,7 +352,7 @@ class ProjectTile {
                             sizeof(X) == 8 ? double_exponents : float_exponents);
         mfac_convert(storage_of<X>, x, rows.n, scales.back().factor, packed + c * stride);
       }
-      mfac_project(rows, packed, stride, k, scaled);
+      products(rows, begin, first, k, packed, stride, scaled);
       if (std::all_of(scaled, scaled + rows.m * k, [](double s) { return std::isfinite(s); })) {
         for (std::ptrdiff_t c = 0; c < k; ++c)
           for (std::ptrdiff_t i = 0; i < rows.m; ++i)
@@ -290,6 +361,20 @@ class ProjectTile {
       } else {  // beyond the range of float
         ProjectTile<double, X>(x_ + first * d_, d_, k).add(rows, begin, sums, nullptr);
       }
+    }
+  }
+
+  /// Some rows at a time, and of the vectors of the next tile as well.
+  void products(const Rows& rows, std::ptrdiff_t begin, std::ptrdiff_t first, std::ptrdiff_t k,
+                const T* packed, std::ptrdiff_t stride, double* out) const {
+    const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, 0};
+    const std::ptrdiff_t some = k <= 3 ? rows.m : mfac_combine_rows;
+    for (std::ptrdiff_t i = 0; i < rows.m; i += some) {
+      const std::ptrdiff_t last = std::min(i + some, rows.m);
+      if (some < rows.m)
+        mfac_prefetch(vectors, k * i / rows.m, k * last / rows.m, rows.n,
+                      rows.n + std::min(rows.n, rows.ahead));
+      mfac_project(rows, i, last, packed, stride, k, out);
     }
   }
 
@@ -327,25 +412,33 @@ class CombineTile {
   CombineTile(const Factors<T>& factors, const double* a, std::ptrdiff_t m)
       : factors_(factors), a_(a), m_(m) {}
 
-  static std::ptrdiff_t width(std::ptrdiff_t k) { return k == 1 ? 2048 : k <= 3 ? 1024 : 256; }
+  static std::ptrdiff_t width(std::ptrdiff_t k) {
+    return k == 1 ? 8192 : k <= 3 ? 4096 : k <= 8 ? 1024 : k <= 16 ? 512 : 256;
+  }
 
   /// Sums of the rows with factors first ... first + k - 1, k <= batch; each `stride` apart.
+  /// vectors: what is added to them then, on its way meanwhile.
   const double* sums(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t k,
-                     std::ptrdiff_t stride) {
+                     std::ptrdiff_t stride, const Rows& vectors) {
     double* const totals = totals_.resized(k * stride);
     std::fill_n(totals, k * stride, 0.0);
     const T* const factors = factors_.values.data() + first * factors_.stride;
+    const auto combine = [&](std::ptrdiff_t begin, std::ptrdiff_t end, T* sum) {
+      constexpr std::ptrdiff_t some = mfac_combine_rows;
+      for (std::ptrdiff_t i = begin; i < end; i += some) {
+        const std::ptrdiff_t last = std::min(i + some, end);
+        mfac_prefetch(vectors, vectors.m * i / m_, vectors.m * last / m_, 0, rows.n);
+        mfac_combine(rows, i, last, factors, factors_.stride, k, sum, stride);
+      }
+    };
     if constexpr (sizeof(T) == 8) {
-      mfac_combine(rows, factors, factors_.stride, k, totals, stride);
+      combine(0, m_, totals);
     } else {
       constexpr std::ptrdiff_t some = 64;  // rows whose sum is formed in float
       T* const part = part_.resized(k * stride);
       for (std::ptrdiff_t i = 0; i < m_; i += some) {
         std::fill_n(part, k * stride, T{0});
-        Rows few = rows;
-        few.numbers += i * rows.stride * item_size(rows.storage);
-        few.m = std::min(some, m_ - i);
-        mfac_combine(few, factors + i, factors_.stride, k, part, stride);
+        combine(i, std::min(i + some, m_), part);
         for (std::ptrdiff_t c = 0; c < k; ++c)
           mfac_add_scaled(part + c * stride, round_up(rows.n, mfac_step),
                           factors_.scales[static_cast<std::size_t>(first + c)].inverse,
@@ -356,7 +449,8 @@ class CombineTile {
           // beyond the range of float
           const Factors<double> wide(a_ + (first + c) * m_, m_, 1);
           std::fill_n(totals + c * stride, stride, 0.0);
-          mfac_combine(rows, wide.values.data(), wide.stride, 1, totals + c * stride, stride);
+          mfac_combine(rows, 0, m_, wide.values.data(), wide.stride, 1, totals + c * stride,
+                       stride);
         }
     }
     return totals;
@@ -380,23 +474,38 @@ void combine_in(const Gradients& gradients, Columns columns, const double* a, st
   const std::ptrdiff_t columns_each = std::clamp<std::ptrdiff_t>(
       (columns.end - columns.begin) / (8 * thread_count(threads)), width, std::ptrdiff_t{1} << 16);
   const std::ptrdiff_t block = round_up(columns_each, width);
+  // Results that no cache would hold until they are used.
+  const bool stream =
+      k * (columns.end - columns.begin) * static_cast<std::ptrdiff_t>(sizeof(Y)) > 1 << 24;
+  struct Work {
+    CombineTile<T> tile;
+    std::vector<std::byte> buffer;
+  };
+  Pool<Work> pool;
+  const auto run = [&](Work& work, Columns part) {
+    Reader reader(gradients.data(), part, work.buffer);
+    for (std::ptrdiff_t begin = part.begin; begin < part.end; begin += width) {
+      const Rows rows = reader.rows(begin, std::min(begin + width, part.end));
+      for (std::ptrdiff_t first = 0; first < k; first += batch) {
+        const std::ptrdiff_t some = std::min(batch, k - first);
+        const Y* const from = x == nullptr ? nullptr : x + first * d + begin;
+        const Rows vectors{storage_of<Y>, bytes_of(from), d, x == nullptr ? 0 : some, rows.n, 0};
+        const double* const sums = work.tile.sums(rows, first, some, stride, vectors);
+        for (std::ptrdiff_t c = 0; c < some; ++c)
+          mfac_finish(sums + c * stride, rows.n, scale, from == nullptr ? nullptr : from + c * d,
+                      y + (first + c) * d + begin, stream);
+      }
+    }
+  };
   parallel_blocks(columns.end - columns.begin, block, threads,
                   [&](std::ptrdiff_t from, std::ptrdiff_t to) {
-                    const Columns part{columns.begin + from, columns.begin + to};
-                    Reader reader(gradients.data(), part);
-                    CombineTile<T> work(factors, a, m);
-                    for (std::ptrdiff_t begin = part.begin; begin < part.end; begin += width) {
-                      const Rows rows = reader.rows(begin, std::min(begin + width, part.end));
-                      for (std::ptrdiff_t first = 0; first < k; first += batch) {
-                        const std::ptrdiff_t some = std::min(batch, k - first);
-                        const double* const sums = work.sums(rows, first, some, stride);
-                        for (std::ptrdiff_t c = 0; c < some; ++c) {
-                          const std::ptrdiff_t at = (first + c) * d + begin;
-                          mfac_finish(sums + c * stride, rows.n, scale,
-                                      x == nullptr ? nullptr : x + at, y + at);
-                        }
-                      }
-                    }
+                    pool.with(
+                        [&] {
+                          return Work{CombineTile<T>(factors, a, m), {}};
+                        },
+                        [&](Work& work) {
+                          run(work, {columns.begin + from, columns.begin + to});
+                        });
                   });
 }
 

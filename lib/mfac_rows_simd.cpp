@@ -1,15 +1,18 @@
 #include "detail/mfac_rows_simd.hpp"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
 
+#include "detail/mfac_gradients.hpp"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "mfac_rows_simd.cpp"
 #include <hwy/foreach_target.h>
 // foreach_target.h must come first
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -103,10 +106,24 @@ HWY_INLINE double fold(const float* sum) {
   return fold(wide);
 }
 
+/// Bytes to look ahead within a row; behind its end are the numbers of the next tile, or none,
+/// which does no harm.
+inline constexpr std::ptrdiff_t distance = 256;
+/// What lies ahead of number j of R rows, if j begins a line.
+template <int R, class Type>
+HWY_INLINE void prefetch_line(const Type* const* rows, std::ptrdiff_t j) {
+  constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+  if (j % line != 0) return;
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+    hwy::Prefetch(rows[r] + j + distance / static_cast<std::ptrdiff_t>(sizeof(Type)));
+}
+
 /// sum[r][q] += a_r b_q, of a vector of them.
-template <int R, int Q, int Parts, class Held, class T>
+template <int R, int Q, int Parts, bool Streamed, class Held, class T>
 HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std::ptrdiff_t j,
                              const T* b, std::ptrdiff_t stride, V<T> (&sum)[R][Q][Parts]) {
+  if constexpr (Streamed) prefetch_line<R>(a, j);
 #pragma GCC unroll 16
   for (int p = 0; p < Parts; ++p) {
     V<T> g[R];
@@ -123,7 +140,7 @@ HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std
 
 /// out[out_stride q + r] += a_r . b_q; b has zeros behind the last number. Parts: vectors of a sum
 /// that are formed in one pass over the numbers.
-template <int R, int Q, int Parts, class Held, class T>
+template <int R, int Q, int Parts, bool Streamed, class Held, class T>
 HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int rows, const T* b,
                          std::ptrdiff_t stride, std::ptrdiff_t n, double* out,
                          std::ptrdiff_t out_stride) {
@@ -146,9 +163,9 @@ HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int row
 #pragma GCC unroll 16
         for (int p = 0; p < Parts; ++p) sum[r][q][p] = hn::Zero(Tag<T>());
     for (std::ptrdiff_t j = pass; j < whole; j += step)
-      add_products<R, Q, Parts>(held, a, j, b + j, stride, sum);
+      add_products<R, Q, Parts, Streamed>(held, a, j, b + j, stride, sum);
     if (whole < n)
-      add_products<R, Q, Parts>(held, rows_of_rest, pass, b + whole + pass, stride, sum);
+      add_products<R, Q, Parts, false>(held, rows_of_rest, pass, b + whole + pass, stride, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
@@ -161,14 +178,19 @@ HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int row
     for (int r = 0; r < rows; ++r) out[q * out_stride + r] += fold(sums + (r * Q + q) * step);
 }
 
-template <int R, int Q, int Parts, class Held, class T>
+/// Calls between(i) before each of the groups of right-hand sides.
+template <int R, int Q, int Parts, bool Streamed, class Held, class T, class Between>
 void add_dots_of(Held held, const typename Held::Type* const* a, int rows, const T* b,
                  std::ptrdiff_t stride, std::ptrdiff_t k, std::ptrdiff_t n, double* out,
-                 std::ptrdiff_t out_stride) {
-  for (; k >= Q; k -= Q, b += Q * stride, out += Q * out_stride)
-    add_dots<R, Q, Parts>(held, a, rows, b, stride, n, out, out_stride);
+                 std::ptrdiff_t out_stride, const Between& between, std::ptrdiff_t group = 0) {
+  for (; k >= Q; k -= Q, b += Q * stride, out += Q * out_stride) {
+    between(group++);
+    add_dots<R, Q, Parts, Streamed>(held, a, rows, b, stride, n, out, out_stride);
+  }
   if constexpr (Q > 1)
-    if (k > 0) add_dots_of<R, Q - 1, Parts>(held, a, rows, b, stride, k, n, out, out_stride);
+    if (k > 0)
+      add_dots_of<R, Q - 1, Parts, Streamed>(held, a, rows, b, stride, k, n, out, out_stride,
+                                             between, group);
 }
 
 template <class T>
@@ -184,7 +206,8 @@ template <class T>
 void dots(const T* const* a, int rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
           std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
   constexpr int Q = many_registers ? 6 : 3;
-  add_dots_of<4, Q, 1>(Packed<T>(), a, rows, b, stride, k, n, out, out_stride);
+  add_dots_of<4, Q, 1, false>(Packed<T>(), a, rows, b, stride, k, n, out, out_stride,
+                              [](std::ptrdiff_t) {});
 }
 
 /// Numbers of rows behind the last are those of the last, and for nothing.
@@ -196,14 +219,27 @@ struct SomeRows {
     const auto* const numbers = reinterpret_cast<const Type*>(all.numbers);
     for (int r = 0; r < R; ++r) begin[r] = numbers + std::min(first + r, all.m - 1) * all.stride;
   }
-  /// While others are worked on: a processor looks ahead within a row, not to the next.
-  static HWY_INLINE void prefetch(const Rows& all, std::ptrdiff_t first) {
-    const auto* const numbers = reinterpret_cast<const Type*>(all.numbers);
-    constexpr std::ptrdiff_t line = 64 / sizeof(Type);
-    for (std::ptrdiff_t i = first; i < std::min(first + R, all.m); ++i)
-      for (std::ptrdiff_t j = 0; j < all.n; j += line) hwy::Prefetch(numbers + i * all.stride + j);
-  }
 };
+
+/// Part `part` of `parts` of R rows from row `first` on, or, behind the last, of the first rows of
+/// the next tile, while others are worked on.
+template <int R, class Type>
+HWY_INLINE void prefetch_part(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t part,
+                              std::ptrdiff_t parts) {
+  constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+  const auto* numbers = reinterpret_cast<const Type*>(rows.numbers);
+  std::ptrdiff_t n = rows.n;
+  if (first >= rows.m) {
+    first = 0;
+    numbers += n;
+    n = std::min(n, rows.ahead);
+  }
+  const std::ptrdiff_t lines = (n + line - 1) / line, all = lines * R;
+  for (std::ptrdiff_t at = all * part / parts; at < all * (part + 1) / parts; ++at) {
+    const std::ptrdiff_t i = std::min(first + at / lines, rows.m - 1);
+    hwy::Prefetch(numbers + i * rows.stride + at % lines * line);
+  }
+}
 
 /// Calls body with the type of what `storage` says.
 template <class Body>
@@ -223,36 +259,47 @@ HWY_INLINE void by_storage(Storage storage, const Body& body) {
 /// More right-hand sides than this, and a tile is worked on for longer than it takes to arrive.
 inline constexpr std::ptrdiff_t most_streamed = 3;
 
-template <int R, int Q, int Parts, class Held, class T>
-void project_rows(Held held, const Rows& rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-                  double* out) {
-  for (std::ptrdiff_t i = 0; i < rows.m; i += R) {
-    const SomeRows<R, Held> some(rows, i);
-    if (k > most_streamed) some.prefetch(rows, i + R);
-    add_dots_of<R, Q, Parts>(held, some.begin,
-                             static_cast<int>(std::min<std::ptrdiff_t>(R, rows.m - i)), b, stride,
-                             k, rows.n, out + i, rows.m);
+template <int R, int Q, int Parts, bool Streamed, class Held, class T>
+void project_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last,
+                  const T* b, std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+  const std::ptrdiff_t groups = (k + Q - 1) / Q;
+  for (std::ptrdiff_t i = first; i < last; i += R) {
+    SomeRows<R, Held> some(rows, i);
+    const int count = static_cast<int>(std::min<std::ptrdiff_t>(R, last - i));
+    for (std::ptrdiff_t j = 0; j < rows.n; j += mfac_most_terms) {
+      add_dots_of<R, Q, Parts, Streamed>(
+          held, some.begin, count, b + j, stride, k, std::min(mfac_most_terms, rows.n - j), out + i,
+          rows.m, [&](std::ptrdiff_t group) {
+            if constexpr (!Streamed)
+              prefetch_part<R, typename Held::Type>(rows, i + R, group, groups);
+          });
+      for (auto& row : some.begin) row += mfac_most_terms;
+    }
   }
 }
 
 template <class T>
-void project(const Rows& rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+void project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* b,
+             std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
   by_storage(rows.storage, [&](auto held) {
     constexpr int parts = static_cast<int>(sum_lanes<T> / lanes<T>);
     if constexpr (many_registers && parts <= 2) {
-      if (k == 1) return project_rows<8, 1, parts>(held, rows, b, stride, k, out);
-      if (k <= most_streamed) return project_rows<8, 3, 1>(held, rows, b, stride, k, out);
-      return project_rows<4, 6, 1>(held, rows, b, stride, k, out);
+      if (k == 1)
+        return project_rows<8, 1, parts, true>(held, rows, first, last, b, stride, k, out);
+      if (k <= most_streamed)
+        return project_rows<8, 3, 1, true>(held, rows, first, last, b, stride, k, out);
+      return project_rows<4, 6, 1, false>(held, rows, first, last, b, stride, k, out);
     } else {
       if (k == 1 && parts <= 2)
-        return project_rows<4, 1, std::min(parts, 2)>(held, rows, b, stride, k, out);
-      return project_rows<4, 2, 1>(held, rows, b, stride, k, out);
+        return project_rows<4, 1, std::min(parts, 2), true>(held, rows, first, last, b, stride, k,
+                                                            out);
+      return project_rows<4, 2, 1, false>(held, rows, first, last, b, stride, k, out);
     }
   });
 }
 
 /// sum_c += sum over R rows of a[c][r] g_r, of `n` numbers, a multiple of a vector.
-template <int R, int K, class Held, class T>
+template <int R, int K, bool Streamed, class Held, class T>
 HWY_INLINE void add_rows(Held held, const typename Held::Type* const* g, const T* a,
                          std::ptrdiff_t a_stride, std::ptrdiff_t n, T* sum, std::ptrdiff_t stride) {
   const Tag<T> tag;
@@ -262,6 +309,7 @@ HWY_INLINE void add_rows(Held held, const typename Held::Type* const* g, const T
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) factor[c][r] = hn::Set(tag, a[c * a_stride + r]);
   for (std::ptrdiff_t j = 0; j < n; j += lanes<T>) {
+    if constexpr (Streamed) prefetch_line<R>(g, j);
     V<T> s[K];
 #pragma GCC unroll 16
     for (int c = 0; c < K; ++c) s[c] = hn::LoadU(tag, sum + c * stride + j);
@@ -276,46 +324,55 @@ HWY_INLINE void add_rows(Held held, const typename Held::Type* const* g, const T
   }
 }
 
-template <int R, int K, class Held, class T>
+template <int R, int K, bool Streamed, class Held, class T, class Between>
 void add_rows_of(Held held, const typename Held::Type* const* g, const T* a,
                  std::ptrdiff_t a_stride, std::ptrdiff_t k, std::ptrdiff_t n, T* sum,
-                 std::ptrdiff_t stride) {
-  for (; k >= K; k -= K, a += K * a_stride, sum += K * stride)
-    add_rows<R, K>(held, g, a, a_stride, n, sum, stride);
+                 std::ptrdiff_t stride, const Between& between, std::ptrdiff_t group = 0) {
+  for (; k >= K; k -= K, a += K * a_stride, sum += K * stride) {
+    between(group++);
+    add_rows<R, K, Streamed>(held, g, a, a_stride, n, sum, stride);
+  }
   if constexpr (K > 1)
-    if (k > 0) add_rows_of<R, K - 1>(held, g, a, a_stride, k, n, sum, stride);
+    if (k > 0)
+      add_rows_of<R, K - 1, Streamed>(held, g, a, a_stride, k, n, sum, stride, between, group);
 }
 
-template <int R, int K, class Held, class T>
-void combine_rows(Held held, const Rows& rows, const T* a, std::ptrdiff_t a_stride,
-                  std::ptrdiff_t k, T* sum, std::ptrdiff_t stride) {
+template <int R, int K, bool Streamed, class Held, class T>
+void combine_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last,
+                  const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
+                  std::ptrdiff_t stride) {
   static_assert(mfac_combine_rows % R == 0);
-  const std::ptrdiff_t whole = rows.n / mfac_step * mfac_step;
-  for (std::ptrdiff_t i = 0; i < rows.m; i += R) {
+  const std::ptrdiff_t whole = rows.n / mfac_step * mfac_step, groups = (k + K - 1) / K;
+  for (std::ptrdiff_t i = first; i < last; i += R) {
     SomeRows<R, Held> some(rows, i);
-    if (k > most_streamed) some.prefetch(rows, i + R);
-    add_rows_of<R, K>(held, some.begin, a + i, a_stride, k, whole, sum, stride);
+    add_rows_of<R, K, Streamed>(
+        held, some.begin, a + i, a_stride, k, whole, sum, stride, [&](std::ptrdiff_t group) {
+          if constexpr (!Streamed)
+            prefetch_part<R, typename Held::Type>(rows, i + R, group, groups);
+        });
     if (whole < rows.n) {
       alignas(64) typename Held::Type rest[R][mfac_step] = {};
       for (int r = 0; r < R; ++r) {
         std::copy_n(some.begin[r] + whole, rows.n - whole, rest[r]);
         some.begin[r] = rest[r];
       }
-      add_rows_of<R, K>(held, some.begin, a + i, a_stride, k, mfac_step, sum + whole, stride);
+      add_rows_of<R, K, false>(held, some.begin, a + i, a_stride, k, mfac_step, sum + whole, stride,
+                               [](std::ptrdiff_t) {});
     }
   }
 }
 
 template <class T>
-void combine(const Rows& rows, const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
-             std::ptrdiff_t stride) {
+void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
+             std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride) {
   by_storage(rows.storage, [&](auto held) {
+    constexpr int R = many_registers ? 8 : 4;
     if (k == 1)
-      combine_rows<8, 1>(held, rows, a, a_stride, k, sum, stride);
-    else if constexpr (many_registers)
-      combine_rows<8, 3>(held, rows, a, a_stride, k, sum, stride);
+      combine_rows<8, 1, true>(held, rows, first, last, a, a_stride, k, sum, stride);
+    else if (k <= most_streamed)
+      combine_rows<R, 3, true>(held, rows, first, last, a, a_stride, k, sum, stride);
     else
-      combine_rows<4, 3>(held, rows, a, a_stride, k, sum, stride);
+      combine_rows<R, 3, false>(held, rows, first, last, a, a_stride, k, sum, stride);
   });
 }
 
@@ -332,7 +389,8 @@ HWY_INLINE void by_vectors(const Type* from, std::ptrdiff_t n, std::ptrdiff_t ve
 }
 
 template <class T>
-void convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to) {
+double convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to) {
+  double result = 0;
   by_storage(storage, [&](auto held) {
     using Held = decltype(held);
     const auto* const numbers = reinterpret_cast<const typename Held::Type*>(from);
@@ -346,24 +404,40 @@ void convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double sc
       });
     } else {
       const V<T> factor = hn::Set(Tag<T>(), static_cast<T>(scale));
+      const hn::RebindToSigned<Tag<T>> bits;
+      auto most = hn::Zero(bits);  // magnitudes are in order as integers, NaN last
       by_vectors(numbers, n, lanes<T>, [&](const auto* x, std::ptrdiff_t j) {
-        hn::StoreU(hn::Mul(factor, load(held, Tag<T>(), x)), Tag<T>(), to + j);
+        const V<T> v = hn::Mul(factor, load(held, Tag<T>(), x));
+        if constexpr (std::is_same_v<T, float>) most = hn::Max(most, hn::BitCast(bits, hn::Abs(v)));
+        hn::StoreU(v, Tag<T>(), to + j);
       });
+      if constexpr (std::is_same_v<T, float>)
+        result = hn::GetLane(hn::BitCast(Tag<T>(), hn::MaxOfLanes(bits, most)));
     }
   });
+  return result;
+}
+
+template <class T, class Held>
+double largest_of(Held held, const typename Held::Type* numbers, std::ptrdiff_t n) {
+  // Magnitudes are in order as integers, NaN last.
+  const Tag<T> tag;
+  const hn::RebindToSigned<Tag<T>> bits;
+  auto most = hn::Zero(bits);
+  by_vectors(numbers, n, lanes<T>, [&](const auto* x, std::ptrdiff_t) {
+    most = hn::Max(most, hn::BitCast(bits, hn::Abs(load(held, tag, x))));
+  });
+  return hn::GetLane(hn::BitCast(tag, hn::MaxOfLanes(bits, most)));
 }
 
 double largest(Storage storage, const std::byte* from, std::ptrdiff_t n) {
-  // Magnitudes are in order as integers, NaN last.
-  const hn::RebindToSigned<Tag<double>> bits;
-  auto most = hn::Zero(bits);
+  double result = 0;
   by_storage(storage, [&](auto held) {
-    const auto* const numbers = reinterpret_cast<const typename decltype(held)::Type*>(from);
-    by_vectors(numbers, n, lanes<double>, [&](const auto* x, std::ptrdiff_t) {
-      most = hn::Max(most, hn::BitCast(bits, hn::Abs(load(held, Tag<double>(), x))));
-    });
+    using Held = decltype(held);
+    using T = std::conditional_t<std::is_same_v<Held, Float64>, double, float>;
+    result = largest_of<T>(held, reinterpret_cast<const typename Held::Type*>(from), n);
   });
-  return hn::GetLane(hn::BitCast(Tag<double>(), hn::MaxOfLanes(bits, most)));
+  return result;
 }
 
 double square(Storage storage, const std::byte* from, std::ptrdiff_t n) {
@@ -385,30 +459,42 @@ double square(Storage storage, const std::byte* from, std::ptrdiff_t n) {
 }
 
 template <class T>
-void finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y) {
+void finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y, bool stream) {
   const Tag<double> tag;
   const hn::Rebind<T, Tag<double>> result;
   const auto factor = hn::Set(tag, scale);
-  const auto one = [&](const double* from, const T* addend, T* to) {
-    auto v = hn::LoadU(tag, from);
-    if constexpr (std::is_same_v<T, float>) {
-      if (addend != nullptr)
-        v = hn::MulAdd(factor, hn::PromoteTo(tag, hn::LoadU(result, addend)), v);
-      hn::StoreU(hn::DemoteTo(result, v), result, to);
-    } else {
-      if (addend != nullptr) v = hn::MulAdd(factor, hn::LoadU(tag, addend), v);
-      hn::StoreU(v, tag, to);
-    }
+  const auto value = [&](const double* from, const T* addend) {
+    const auto v = hn::LoadU(tag, from);
+    if constexpr (std::is_same_v<T, float>)
+      return hn::DemoteTo(
+          result, addend == nullptr
+                      ? v
+                      : hn::MulAdd(factor, hn::PromoteTo(tag, hn::LoadU(result, addend)), v));
+    else
+      return addend == nullptr ? v : hn::MulAdd(factor, hn::LoadU(tag, addend), v);
   };
-  const std::ptrdiff_t whole = n / mfac_step * mfac_step;
-  for (std::ptrdiff_t j = 0; j < whole; j += lanes<double>)
-    one(sum + j, x == nullptr ? nullptr : x + j, y + j);
-  if (whole == n) return;
-  alignas(64) T addends[mfac_step] = {}, results[mfac_step];
-  if (x != nullptr) std::copy_n(x + whole, n - whole, addends);
-  for (std::ptrdiff_t j = 0; j < mfac_step; j += lanes<double>)
-    one(sum + whole + j, x == nullptr ? nullptr : addends + j, results + j);
-  std::copy_n(results, n - whole, y + whole);
+  const auto one = [&](std::ptrdiff_t j) { return value(sum + j, x == nullptr ? x : x + j); };
+  // A few numbers, through copies of a whole vector.
+  const auto few = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    alignas(64) double sums[mfac_step] = {};
+    alignas(64) T addends[mfac_step] = {}, results[mfac_step];
+    std::copy(sum + begin, sum + end, sums);
+    if (x != nullptr) std::copy(x + begin, x + end, addends);
+    for (std::ptrdiff_t j = 0; j < end - begin; j += lanes<double>)
+      hn::Store(value(sums + j, x == nullptr ? nullptr : addends + j), result, results + j);
+    std::copy_n(results, end - begin, y + begin);
+  };
+  std::ptrdiff_t j = 0;
+  if (stream) {
+    constexpr auto vector = static_cast<std::uintptr_t>(lanes<double>) * sizeof(T);
+    const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(y) % vector;
+    j = std::min(n, static_cast<std::ptrdiff_t>((vector - past) % vector / sizeof(T)));
+    few(0, j);
+    for (; j + lanes<double> <= n; j += lanes<double>) hn::Stream(one(j), result, y + j);
+  } else {
+    for (; j + lanes<double> <= n; j += lanes<double>) hn::StoreU(one(j), result, y + j);
+  }
+  few(j, n);
 }
 
 void add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total) {
@@ -428,35 +514,37 @@ void dots_float(const float* const* a, int rows, const float* b, std::ptrdiff_t 
                 std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
   dots(a, rows, b, stride, k, n, out, out_stride);
 }
-void project_double(const Rows& rows, const double* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-                    double* out) {
-  project(rows, b, stride, k, out);
+void project_double(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* b,
+                    std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+  project(rows, first, last, b, stride, k, out);
 }
-void project_float(const Rows& rows, const float* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-                   double* out) {
-  project(rows, b, stride, k, out);
+void project_float(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* b,
+                   std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+  project(rows, first, last, b, stride, k, out);
 }
-void combine_double(const Rows& rows, const double* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
-                    double* sum, std::ptrdiff_t stride) {
-  combine(rows, a, a_stride, k, sum, stride);
+void combine_double(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,
+                    std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride) {
+  combine(rows, first, last, a, a_stride, k, sum, stride);
 }
-void combine_float(const Rows& rows, const float* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
-                   float* sum, std::ptrdiff_t stride) {
-  combine(rows, a, a_stride, k, sum, stride);
+void combine_float(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* a,
+                   std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride) {
+  combine(rows, first, last, a, a_stride, k, sum, stride);
 }
-void convert_double(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                    double* to) {
-  convert(storage, from, n, scale, to);
+double convert_double(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                      double* to) {
+  return convert(storage, from, n, scale, to);
 }
-void convert_float(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                   float* to) {
-  convert(storage, from, n, scale, to);
+double convert_float(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                     float* to) {
+  return convert(storage, from, n, scale, to);
 }
-void finish_double(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y) {
-  finish(sum, n, scale, x, y);
+void finish_double(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y,
+                   bool stream) {
+  finish(sum, n, scale, x, y, stream);
 }
-void finish_float(const double* sum, std::ptrdiff_t n, double scale, const float* x, float* y) {
-  finish(sum, n, scale, x, y);
+void finish_float(const double* sum, std::ptrdiff_t n, double scale, const float* x, float* y,
+                  bool stream) {
+  finish(sum, n, scale, x, y, stream);
 }
 
 }  // namespace halfulp::mfac::detail::HWY_NAMESPACE
@@ -490,42 +578,51 @@ void mfac_dots(const float* const* a, int rows, const float* b, std::ptrdiff_t s
   HWY_DYNAMIC_DISPATCH(dots_float)(a, rows, b, stride, k, n, out, out_stride);
 }
 template <>
-void mfac_project(const Rows& rows, const double* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-                  double* out) {
-  HWY_DYNAMIC_DISPATCH(project_double)(rows, b, stride, k, out);
+void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* b,
+                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+  HWY_DYNAMIC_DISPATCH(project_double)(rows, first, last, b, stride, k, out);
 }
 template <>
-void mfac_project(const Rows& rows, const float* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-                  double* out) {
-  HWY_DYNAMIC_DISPATCH(project_float)(rows, b, stride, k, out);
+void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* b,
+                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+  HWY_DYNAMIC_DISPATCH(project_float)(rows, first, last, b, stride, k, out);
 }
 template <>
-void mfac_combine(const Rows& rows, const double* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
-                  double* sum, std::ptrdiff_t stride) {
-  HWY_DYNAMIC_DISPATCH(combine_double)(rows, a, a_stride, k, sum, stride);
+void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,
+                  std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride) {
+  HWY_DYNAMIC_DISPATCH(combine_double)(rows, first, last, a, a_stride, k, sum, stride);
 }
 template <>
-void mfac_combine(const Rows& rows, const float* a, std::ptrdiff_t a_stride, std::ptrdiff_t k,
-                  float* sum, std::ptrdiff_t stride) {
-  HWY_DYNAMIC_DISPATCH(combine_float)(rows, a, a_stride, k, sum, stride);
+void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* a,
+                  std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride) {
+  HWY_DYNAMIC_DISPATCH(combine_float)(rows, first, last, a, a_stride, k, sum, stride);
 }
 template <>
-void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                  double* to) {
-  HWY_DYNAMIC_DISPATCH(convert_double)(storage, from, n, scale, to);
+double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                    double* to) {
+  return HWY_DYNAMIC_DISPATCH(convert_double)(storage, from, n, scale, to);
 }
 template <>
-void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
-                  float* to) {
-  HWY_DYNAMIC_DISPATCH(convert_float)(storage, from, n, scale, to);
+double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
+                    float* to) {
+  return HWY_DYNAMIC_DISPATCH(convert_float)(storage, from, n, scale, to);
 }
 template <>
-void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y) {
-  HWY_DYNAMIC_DISPATCH(finish_double)(sum, n, scale, x, y);
+void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const double* x, double* y,
+                 bool stream) {
+  HWY_DYNAMIC_DISPATCH(finish_double)(sum, n, scale, x, y, stream);
 }
 template <>
-void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const float* x, float* y) {
-  HWY_DYNAMIC_DISPATCH(finish_float)(sum, n, scale, x, y);
+void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const float* x, float* y,
+                 bool stream) {
+  HWY_DYNAMIC_DISPATCH(finish_float)(sum, n, scale, x, y, stream);
+}
+void mfac_prefetch(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t from,
+                   std::ptrdiff_t to) {
+  const std::ptrdiff_t size = item_size(rows.storage);
+  for (std::ptrdiff_t i = first; i < last; ++i)
+    for (std::ptrdiff_t j = from; j < to; j += 64 / size)
+      __builtin_prefetch(rows.numbers + (i * rows.stride + j) * size, 0, 2);  // second cache
 }
 double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n) {
   return HWY_DYNAMIC_DISPATCH(largest)(storage, from, n);

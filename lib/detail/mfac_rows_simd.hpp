@@ -13,13 +13,16 @@ namespace halfulp::mfac::detail {
 
 /// Arrays of T have room for a multiple of so many numbers, and zeros behind the last.
 inline constexpr std::ptrdiff_t mfac_step = 16;
+/// Products that are summed in T before the total goes to the sum in double.
+inline constexpr std::ptrdiff_t mfac_most_terms = 4096;
 /// Rows that mfac_dots takes, and what factors of mfac_combine are padded to, by zeros.
 inline constexpr std::ptrdiff_t mfac_dots_rows = 4;
 inline constexpr std::ptrdiff_t mfac_combine_rows = 8;
 
 /// to_j = scale from_j rounded to T, and zeros up to a multiple of mfac_step.
+/// @return  from fewer digits to float the largest |to_j|, NaN or infinite if any is; otherwise 0
 template <class T>
-void mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
+double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
 
 /// The largest |from_j|; NaN or infinite if any is.
 [[nodiscard]] double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n);
@@ -39,22 +42,28 @@ struct Rows {
   std::ptrdiff_t stride;
   std::ptrdiff_t m;
   std::ptrdiff_t n;
+  std::ptrdiff_t ahead;  ///< numbers behind the n of each row that will be taken next
 };
+/// Lets the memory send numbers [from, to) of rows [first, last) while others are worked on: a
+/// processor looks ahead within a row, not to the next one.
+void mfac_prefetch(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t from,
+                   std::ptrdiff_t to);
 
-/// out[m c + i] += g_i . b_c for k of b.
+/// out[m c + i] += g_i . b_c for rows first <= i < last and k of b.
 template <class T>
-void mfac_project(const Rows& rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-                  double* out);
+void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* b,
+                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out);
 
-/// sum_c += sum_i a[a_stride c + i] g_i, one row after the other: the same bits for any size of a
-/// tile.
+/// sum_c += sum_i a[a_stride c + i] g_i over rows first <= i < last, a multiple of
+/// mfac_combine_rows apart unless it is the end, one after the other: the same bits for any size of
+/// a tile.
 template <class T>
-void mfac_combine(const Rows& rows, const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
-                  std::ptrdiff_t stride);
+void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
+                  std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride);
 
-/// y_j = sum_j + scale x_j, where x may be null.
+/// y_j = sum_j + scale x_j, where x may be null; past the caches if `stream`.
 template <class T>
-void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y);
+void mfac_finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y, bool stream);
 /// total_j += scale sum_j, n a multiple of mfac_step.
 void mfac_add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total);
 
