@@ -65,7 +65,7 @@ void each_block(Size blocks, int threads, const std::function<void(Size, int)>& 
 /// The same in parts, with reports between them.
 void each_block(Size blocks, int threads, const Progress& progress, const char* function,
                 const std::function<void(Size, int)>& body) {
-  const Size part = 16 * static_cast<Size>(threads);
+  constexpr Size part = 4096;  // starting threads is not free
   for (Size first = 0; first < blocks; first += part) {
     report_progress(progress, static_cast<double>(first) / static_cast<double>(blocks),
                     "blocks of the matrix", function);

@@ -92,9 +92,9 @@ enum class Precision {
 
 struct Options {
   double damping = 0;  ///< lambda in [2^-500, 2^500]
-  std::ptrdiff_t block =
-      0;  ///< > 0: H is block-diagonal, blocks of this many coordinates, the last
-          ///< one of what is left; all else is as if each were an H of its own
+  /// > 0: H is block-diagonal, blocks of this many coordinates, the last one of what is left; all
+  /// else is as if each were an H of its own.
+  std::ptrdiff_t block = 0;
   Accumulation gram = Accumulation::float64;
   Accumulation products = Accumulation::float64;
   Precision precision = Precision::automatic;  ///< float64 with sums in float32
@@ -110,32 +110,36 @@ struct Options {
 enum class Conditioning {
   good,
   ill,   ///< cond(H) 2^-52 > 1e-3: few digits are left
-  lost,  ///< a pivot of K was not above m lambda/2, and was set to m lambda: rounding is larger
-         ///< than the damping
+  lost,  ///< a pivot of K was not above m lambda/2, and was set to m lambda, its column below to 0:
+         ///< rounding is larger than the damping
 };
 [[nodiscard]] std::string_view to_string(Conditioning conditioning);
 
 struct Diagnosis {
   Conditioning status = Conditioning::good;
-  double condition = 1;       ///< of H, 1 + sigma_max(G)^2/(m lambda); the largest of the blocks
-  double error = 0;           ///< estimate of |y - H^-1 x|/|H^-1 x|, 2-norms; the largest of the k
+  double condition = 1;  ///< of H, 1 + sigma_max(G)^2/(m lambda), from above; the largest block's
+  double error = 0;      ///< estimate of |y - H^-1 x|/|H^-1 x|, 2-norms; the largest of the k
   std::ptrdiff_t pivot = -1;  ///< the first row of K whose pivot was lost
   double pivot_value = 0;     ///< that pivot over m lambda, which is >= 1 without rounding
 };
 
 /// The factorisation of a fixed G, and what can be asked of it.
 ///
-/// All vectors are of d numbers; k vectors are rows of a k x d array. Where a block of H is smaller
-/// than m it is factorised itself instead of K.
-/// @throws    DomainError if damping is not > 0 and finite, m = 0, block < 0, refinements < 0, and
-///            for a row of G that is not finite or whose square overflows; Cancelled.
+/// All vectors are of d numbers; k vectors are rows of a k x d array. Where a block of H is no
+/// larger than m it is factorised itself instead of K.
+/// @throws    DomainError if damping is not in [2^-500, 2^500], m = 0, block < 0 or refinements <
+/// 0,
+///            for a row of G that is not finite or whose square is not below 2^1000/m; Cancelled.
 ///            Each method: ShapeError if sizes do not fit; DomainError for an x that is not finite,
 ///            with its index
-/// @accuracy  relative, 2-norm: 50 cond(H) 2^-52 for products, the diagonal and elements, of the
-///            gradients as they are stored; a row of G: [measured]
-/// @cost      construction m^2 d flops and one pass over G; a product of k vectors 4 m d k flops
-/// and
-///            two passes. Same bits for any number of threads
+/// @accuracy  budgets `mfac_product`, `mfac_diagonal`, `mfac_element`, `mfac_number`: relative to
+///            cond(H) 2^-52, of the gradients as they are stored; `mfac_float_storage`: rows of G
+///            and random vectors with gradients in float and x and y in double;
+///            `mfac_underestimate` and `mfac_overestimate`: Diagnosis::error. None of them with
+///            sums in float32
+/// @cost      construction m^2 d flops and one pass over G; a product of k vectors 4 m d k flops,
+///            two passes; more where Precision says so. Same bits for any number of threads. Const
+///            methods may be called from several threads at once
 class Estimator {
  public:
   Estimator(Gradients gradients, const Options& options);
@@ -145,8 +149,8 @@ class Estimator {
 
   [[nodiscard]] const Gradients& gradients() const;
   [[nodiscard]] const Options& options() const;
-  [[nodiscard]] Diagnosis diagnosis()
-      const;  ///< of the factorisation; its error is for the worst x
+  /// Of the factorisation; its error is for the worst x.
+  [[nodiscard]] Diagnosis diagnosis() const;
 
   /// y = H^-1 x for k vectors. x and y may be the same.
   Diagnosis inverse_product(std::span<const double> x, std::span<double> y) const;
@@ -162,8 +166,9 @@ class Estimator {
 
   /// out[j] = (H^-1)_jj, in (0, 1/lambda].
   Diagnosis inverse_diagonal(std::span<double> out) const;
-  /// (H^-1)_ij.  @cost  O(m) after the first call of this or of inverse_block or inverse_diagonal,
-  /// which solves for the columns
+  /// (H^-1)_ij.
+  /// @cost  O(m) after the first call, which solves for all columns and keeps them, 8 m d bytes;
+  ///        O(m^2) where everything is in double-double
   [[nodiscard]] double inverse_element(std::ptrdiff_t i, std::ptrdiff_t j) const;
   /// (H^-1)[indices, indices], s x s.
   Diagnosis inverse_block(std::span<const std::ptrdiff_t> indices, std::span<double> out) const;
@@ -176,7 +181,7 @@ class Estimator {
   /// out[i] = g_i^T H^-1 x: the influence of row i on a loss of gradient x, up to its sign; one
   /// pass.
   Diagnosis influence(std::span<const double> x, std::span<double> out) const;
-  /// out[i] = g_i^T H^-1 g_i = m (1 - m lambda (K^-1)_ii), in [0, m); no pass.
+  /// out[i] = g_i^T H^-1 g_i = m (1 - m lambda (K^-1)_ii), in [0, m) for one block; no pass.
   void self_influence(std::span<double> out) const;
 
  private:
