@@ -240,8 +240,7 @@ void Factor::refactor() {
   const Row end = end_;
   for (end_ = begin_; end_ < end; ++end_) {
     const Array row = zeros(length());
-    for (Row j = begin_; j < end_; ++j)
-      row[at_index(j - block_of(begin_))] = at(gram_, end_, j);
+    for (Row j = begin_; j < end_; ++j) row[at_index(j - block_of(begin_))] = at(gram_, end_, j);
     subtract_columns(row.get());
     append(row.get(), true);
   }
@@ -373,8 +372,7 @@ double Factor::residual() const {
   if (n == 0) return 0;
   std::vector<double> k = dense(gram_);
   double most = 0;
-  for (std::ptrdiff_t i = 0; i < n; ++i)
-    most = std::max(most, k[at_index(i * (n + 1))] += shift_);
+  for (std::ptrdiff_t i = 0; i < n; ++i) most = std::max(most, k[at_index(i * (n + 1))] += shift_);
   const std::vector<double> l = dense(factor_);
   const auto norm = [&](const std::vector<double>& a) {
     double square = 0;
@@ -432,7 +430,8 @@ Factor Factor::load(ByteReader& reader) {
     return values;
   };
   const std::vector<double> direction = check(reader.get_array<double>(), end - begin);
-  for (Row j = begin; j < end; ++j) factor.direction_[factor.slot(j)] = direction[at_index(j - begin)];
+  for (Row j = begin; j < end; ++j)
+    factor.direction_[factor.slot(j)] = direction[at_index(j - begin)];
   const auto lost = reader.get<std::int64_t>();
   if (lost < 0 || lost > end - begin) throw Damaged("more lost pivots than rows");
   for (std::int64_t i = 0; i < lost; ++i) {

@@ -58,7 +58,7 @@ class Factor {
   [[nodiscard]] double largest();
   /// The trace of G G^T.
   [[nodiscard]] double trace() const;
-  [[nodiscard]] double gram(std::ptrdiff_t i, std::ptrdiff_t j) const;  ///< g_i . g_j
+  [[nodiscard]] double gram(std::ptrdiff_t i, std::ptrdiff_t j) const;     ///< g_i . g_j
   [[nodiscard]] double element(std::ptrdiff_t i, std::ptrdiff_t j) const;  ///< L_ij, 0 for i < j
 
   struct LostPivot {
