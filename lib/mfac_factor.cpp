@@ -324,6 +324,7 @@ double Factor::largest() {
     factor_dots(y.get(), 0, 1, last - origin, y.get(), &norm);
     factor_dots(y.get(), 0, 1, last - origin, x.get(), &rayleigh);
     norm = std::sqrt(norm);
+    if (step == 0 && norm * most < 0.7 * largest_) cold = true;  // what it followed has left
     estimate = std::max(estimate, norm * most);
     std::swap(x, y);
     if (norm <= 1.02 * rayleigh) break;
