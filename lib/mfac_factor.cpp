@@ -292,7 +292,7 @@ double Factor::largest() {
     for (Row j = begin_; j < end_; ++j)
       x[at_index(j - origin)] = (j > top ? at(gram_, j, top) : at(gram_, top, j)) / most;
   double estimate = most;
-  for (int step = 0; step < (cold ? 12 : 3); ++step) {
+  for (int step = 0; step < (cold ? 16 : 4); ++step) {
     double square = 0;
     factor_dots(x.get(), 0, 1, last - origin, x.get(), &square);
     if (!(square > 0)) break;
@@ -327,7 +327,7 @@ double Factor::largest() {
     if (step == 0 && norm * most < 0.7 * largest_) cold = true;  // what it followed has left
     estimate = std::max(estimate, norm * most);
     std::swap(x, y);
-    if (norm <= 1.02 * rayleigh) break;
+    if (norm <= 1.003 * rayleigh) break;
   }
   largest_ = estimate;
   for (Row j = begin_; j < end_; ++j) direction_[slot(j)] = x[at_index(j - origin)];

@@ -74,6 +74,10 @@ class Factor {
   /// How often L was computed from K rather than updated.
   [[nodiscard]] std::int64_t factorisations() const { return factorisations_; }
 
+  [[nodiscard]] std::size_t memory_bytes() const {
+    return static_cast<std::size_t>(2 * slots_ * (stride_ + 1)) * sizeof(double);
+  }
+
   void save(halfulp::detail::ByteWriter& writer) const;
   /// @throws  ByteReader::Damaged
   static Factor load(halfulp::detail::ByteReader& reader);
