@@ -209,7 +209,7 @@ void check_errors(const Errors& errors, double most = 50) {
                     << "; most careful estimate " << errors.most_careful);
   CHECK(errors.steps > 0);
   CHECK(errors.product.value <= most);
-  CHECK(errors.estimate.value <= 4);
+  CHECK(errors.estimate.value <= 1);
 }
 
 }  // namespace
