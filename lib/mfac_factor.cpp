@@ -240,8 +240,7 @@ void Factor::refactor() {
   const Row end = end_;
   for (end_ = begin_; end_ < end; ++end_) {
     const Array row = zeros(length());
-    for (Row j = begin_; j < end_; ++j)
-      row[at_index(j - block_of(begin_))] = at(gram_, end_, j);
+    for (Row j = begin_; j < end_; ++j) row[at_index(j - block_of(begin_))] = at(gram_, end_, j);
     subtract_columns(row.get());
     append(row.get(), true);
   }
@@ -293,7 +292,7 @@ double Factor::largest() {
     for (Row j = begin_; j < end_; ++j)
       x[at_index(j - origin)] = (j > top ? at(gram_, j, top) : at(gram_, top, j)) / most;
   double estimate = most;
-  for (int step = 0; step < (cold ? 12 : 3); ++step) {
+  for (int step = 0; step < (cold ? 16 : 4); ++step) {
     double square = 0;
     factor_dots(x.get(), 0, 1, last - origin, x.get(), &square);
     if (!(square > 0)) break;
@@ -325,9 +324,10 @@ double Factor::largest() {
     factor_dots(y.get(), 0, 1, last - origin, y.get(), &norm);
     factor_dots(y.get(), 0, 1, last - origin, x.get(), &rayleigh);
     norm = std::sqrt(norm);
+    if (step == 0 && norm * most < 0.7 * largest_) cold = true;  // what it followed has left
     estimate = std::max(estimate, norm * most);
     std::swap(x, y);
-    if (norm <= 1.02 * rayleigh) break;
+    if (norm <= 1.003 * rayleigh) break;
   }
   largest_ = estimate;
   for (Row j = begin_; j < end_; ++j) direction_[slot(j)] = x[at_index(j - origin)];
@@ -373,8 +373,7 @@ double Factor::residual() const {
   if (n == 0) return 0;
   std::vector<double> k = dense(gram_);
   double most = 0;
-  for (std::ptrdiff_t i = 0; i < n; ++i)
-    most = std::max(most, k[at_index(i * (n + 1))] += shift_);
+  for (std::ptrdiff_t i = 0; i < n; ++i) most = std::max(most, k[at_index(i * (n + 1))] += shift_);
   const std::vector<double> l = dense(factor_);
   const auto norm = [&](const std::vector<double>& a) {
     double square = 0;
@@ -432,7 +431,8 @@ Factor Factor::load(ByteReader& reader) {
     return values;
   };
   const std::vector<double> direction = check(reader.get_array<double>(), end - begin);
-  for (Row j = begin; j < end; ++j) factor.direction_[factor.slot(j)] = direction[at_index(j - begin)];
+  for (Row j = begin; j < end; ++j)
+    factor.direction_[factor.slot(j)] = direction[at_index(j - begin)];
   const auto lost = reader.get<std::int64_t>();
   if (lost < 0 || lost > end - begin) throw Damaged("more lost pivots than rows");
   for (std::int64_t i = 0; i < lost; ++i) {

@@ -78,8 +78,8 @@ void dot_columns(const double* HWY_RESTRICT columns, std::ptrdiff_t stride, std:
     for (int p = 0; p < parts; ++p) {
       const V xi = hn::Load(d, x + i + p * lanes);
       for (int q = 0; q < Count; ++q)
-        sum[q * parts + p] = hn::MulAdd(hn::Load(d, columns + q * stride + i + p * lanes), xi,
-                                        sum[q * parts + p]);
+        sum[q * parts + p] =
+            hn::MulAdd(hn::Load(d, columns + q * stride + i + p * lanes), xi, sum[q * parts + p]);
     }
   for (int q = 0; q < Count; ++q) {
     alignas(64) double part[8];

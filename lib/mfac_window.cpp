@@ -38,8 +38,8 @@ halfulp::detail::Seal seal() { return {"mfacwin", 1, "window: of gradients\n"}; 
 
 struct Window::State {
   WindowOptions options;
-  Gradients rows;            ///< m, a ring: gradient number t in row t mod m
-  std::int64_t added = 0;    ///< gradients so far, since the last clear
+  Gradients rows;          ///< m, a ring: gradient number t in row t mod m
+  std::int64_t added = 0;  ///< gradients so far, since the last clear
   detail::Factor factor;
   std::vector<float> single;  ///< the newest gradient, where it is held in 16 bits
 
@@ -57,9 +57,8 @@ struct Window::State {
     return static_cast<std::ptrdiff_t>((added - count() + i) % size());
   }
   [[nodiscard]] double normaliser(std::ptrdiff_t n) const {
-    return static_cast<double>(options.normalisation == Normalisation::window
-                                   ? size()
-                                   : std::max<std::ptrdiff_t>(n, 1));
+    return static_cast<double>(
+        options.normalisation == Normalisation::window ? size() : std::max<std::ptrdiff_t>(n, 1));
   }
   [[nodiscard]] detail::Damped damped() const {
     return {options.damping, normaliser(count()), options.threads};
@@ -87,8 +86,8 @@ struct Window::State {
     std::vector<double> placed(at(n * k));
     for (std::ptrdiff_t c = 0; c < k; ++c)
       for (std::ptrdiff_t i = 0; i < n; ++i) placed[at(c * n + place(i))] = a[at(c * n + i)];
-    detail::combine<T>(rows.first(n), {0, dimension()}, placed, k, scale, x,
-                       Accumulation::float64, options.threads, y);
+    detail::combine<T>(rows.first(n), {0, dimension()}, placed, k, scale, x, Accumulation::float64,
+                       options.threads, y);
   }
   template <class T>
   [[nodiscard]] bool equal(std::ptrdiff_t i, const T* x) const {
@@ -116,8 +115,7 @@ struct Window::State {
     }
     // Products with what is stored, in its own type.
     const Gradients::Data& data = rows.data();
-    const std::byte* const row =
-        data.numbers + to * data.stride * detail::item_size(data.storage);
+    const std::byte* const row = data.numbers + to * data.stride * detail::item_size(data.storage);
     std::vector<double> placed(at(after)), products(at(kept));
     const auto project = [&]<class X>(const X* x) {
       detail::project<X>(rows.first(after), {0, d}, std::span<const X>(x, at(d)), 1,
@@ -146,8 +144,7 @@ struct Window::State {
       try {
         one.set_row(0, gradient.subspan(j, 1));
       } catch (const DomainError&) {
-        throw DomainError(function, "gradient[" + std::to_string(j) + "]",
-                          number_text(gradient[j]),
+        throw DomainError(function, "gradient[" + std::to_string(j) + "]", number_text(gradient[j]),
                           "finite in " + std::string(to_string(options.storage)));
       }
     }
@@ -340,8 +337,7 @@ Window Window::load(const std::filesystem::path& file, int threads) {
     for (std::ptrdiff_t i = 0; i < state->count(); ++i) {
       const std::vector<std::byte> row = reader.get_array<std::byte>();
       if (std::ssize(row) != d * item) throw Damaged("a gradient of another dimension");
-      std::copy(row.begin(), row.end(),
-                data.owner.get() + state->place(i) * data.stride * item);
+      std::copy(row.begin(), row.end(), data.owner.get() + state->place(i) * data.stride * item);
     }
     reader.finish();
     return Window(std::move(state));

@@ -41,12 +41,13 @@ struct WindowOptions {
 /// Vectors are of d numbers. Rows are numbered from the oldest gradient, 0, to the newest.
 ///
 /// Methods that compute a product ask for at least one gradient: DomainError otherwise; ShapeError
-/// if sizes do not fit. A call that throws leaves the window as it was.
+/// if sizes do not fit. A call that throws either leaves the window as it was.
 /// @throws    DomainError if m or d < 1, m > 2^20, lambda is not > 0 and finite, or m lambda is not
 /// @accuracy  relative, 2-norm, of the gradients as they are stored, after every step:
 ///            50 cond(H) 2^-52; with T = float, a rounding to float more
 /// @cost      memory: m d numbers as they are stored and 2 m (m + 16) doubles. Same bits for any
-///            number of threads; the m x m part runs on one
+///            number of threads; the m x m part runs on one. The error of a Diagnosis is on the
+///            safe side: up to 10^6 times the true one where gradients are equal
 /// @source    Frantar, Kurtic, Alistarh (2021), arXiv:2107.03356, 3.2, whose dynamic algorithm
 ///            recomputes m x m arrays, O(m^3), for each gradient
 class Window {

@@ -58,7 +58,7 @@ class Factor {
   [[nodiscard]] double largest();
   /// The trace of G G^T.
   [[nodiscard]] double trace() const;
-  [[nodiscard]] double gram(std::ptrdiff_t i, std::ptrdiff_t j) const;  ///< g_i . g_j
+  [[nodiscard]] double gram(std::ptrdiff_t i, std::ptrdiff_t j) const;     ///< g_i . g_j
   [[nodiscard]] double element(std::ptrdiff_t i, std::ptrdiff_t j) const;  ///< L_ij, 0 for i < j
 
   struct LostPivot {
@@ -73,6 +73,10 @@ class Factor {
   [[nodiscard]] double residual() const;
   /// How often L was computed from K rather than updated.
   [[nodiscard]] std::int64_t factorisations() const { return factorisations_; }
+
+  [[nodiscard]] std::size_t memory_bytes() const {
+    return static_cast<std::size_t>(2 * slots_ * (stride_ + 1)) * sizeof(double);
+  }
 
   void save(halfulp::detail::ByteWriter& writer) const;
   /// @throws  ByteReader::Damaged

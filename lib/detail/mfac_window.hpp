@@ -155,8 +155,8 @@ Diagnosis inverse_product(const Rows& rows, Factor& factor, const Damped& h,
     if (given == 0) continue;
     const std::span<double> ac = part(std::span<double>(a), c, n);
     double norm = norm_of<T>(out, h.threads);
-    double error = 0x1p-53 * (2 * given + condition * std::sqrt(h.shift()) / 2 * norm2(ac) /
-                                              h.damping) / norm;
+    double error =
+        0x1p-53 * (2 * given + condition * std::sqrt(h.shift()) / 2 * norm2(ac) / h.damping) / norm;
     if (given > 16 * norm || !(error < 64 * 0x1p-53 * condition)) {
       std::vector<double> t(static_cast<std::size_t>(n)), delta(t.size());
       double before = HUGE_VAL;
