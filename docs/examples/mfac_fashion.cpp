@@ -228,16 +228,15 @@ struct Optimiser {
 bool optimise(const Experiment& experiment) {
   const bool quick = experiment.quick;
   const Network<float> network(quick ? example::Shape{.hidden = {20}} : example::Shape{});
-  const Size m = quick ? 16 : 128, d = network.parameters();
-  const int seeds = quick ? 1 : 5, epochs = quick ? 2 : 5;
+  const Size m = quick ? 16 : 64, d = network.parameters();
+  const int seeds = quick ? 1 : 5, epochs = quick ? 2 : 4;
   constexpr double decay = 1e-4;
   std::vector<Optimiser> optimisers = {
       {"SGD, momentum 0.9", {0.01, 0.03, 0.1}, [=] { return example::sgd(0.9, decay); }},
       {"Adam", {0.001, 0.002, 0.005}, [=] { return example::adam(decay); }}};
-  for (const double damping : {0.01, 0.1})
-    optimisers.push_back({damping == 0.01 ? "M-FAC, damping 0.01" : "M-FAC, damping 0.1",
-                          {0.1 * damping, 0.3 * damping, 1 * damping},
-                          [=] { return window_step(m, d, damping, 0.9, decay); }});
+  constexpr double damping = 0.01;
+  optimisers.push_back(
+      {"M-FAC", {3e-4, 1e-3, 3e-3}, [=] { return window_step(m, d, damping, 0.9, decay); }});
   if (quick)
     for (Optimiser& one : optimisers) one.rates = {one.rates[1]};
   struct Run {
@@ -322,8 +321,8 @@ bool optimise(const Experiment& experiment) {
             {"Optimisers on Fashion-MNIST, last iterates",
              {std::to_string(seeds) + " seeds",
               std::to_string(epochs) + " epochs of batches of 128",
-              "window m = " + std::to_string(m), "rates chosen on 10000 validation images",
-              "bands: one standard deviation"},
+              "window m = " + std::to_string(m) + ", damping 0.01",
+              "rates chosen on 10000 validation images", "bands: one standard deviation"},
              {losses, accuracies}}));
   }
   return learnt;
