@@ -333,8 +333,8 @@ bool optimise(const Experiment& experiment) {
 bool influence(const Experiment& experiment) {
   const bool quick = experiment.quick;
   const Network<float> network(quick ? example::Shape{.hidden = {20}} : example::Shape{});
-  const Size n = std::min<Size>(experiment.train.size(), quick ? 1500 : 10000), flipped = n / 10;
-  const Size m = quick ? 100 : 500, d = network.parameters();
+  const Size n = std::min<Size>(experiment.train.size(), quick ? 1000 : 5000), flipped = n / 10;
+  const Size m = quick ? 50 : 250, d = network.parameters();
   const int seeds = quick ? 1 : 3, epochs = quick ? 4 : 10;
   const std::vector<const char*> names = {"loss", "gradient norm", "self-influence",
                                           "influence on validation loss"};
