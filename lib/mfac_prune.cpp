@@ -154,6 +154,14 @@ std::vector<Size> kept_in(const Mask& mask, Range range) {
   return kept;
 }
 
+/// Views and mapped files were not looked at before.
+void check_row(Size i, const Numbers& row) {
+  for (std::size_t j = 0; j < row.size(); ++j)
+    if (!std::isfinite(row[j]))
+      throw DomainError(name, "gradients[" + std::to_string(i) + ", " + std::to_string(j) + "]",
+                        row[j], "finite");
+}
+
 template <class T>
 void copy_columns(const Gradients& from, std::span<const Size> columns, int threads,
                   Gradients& to) {
@@ -163,6 +171,7 @@ void copy_columns(const Gradients& from, std::span<const Size> columns, int thre
     std::vector<T> part(columns.size());
     for (Size i = begin; i < end; ++i) {
       from.row(i, row);
+      check_row(i, row);
       for (std::size_t k = 0; k < columns.size(); ++k)
         part[k] = static_cast<T>(row[at(columns[k])]);
       to.set_row(i, std::span<const T>(part));
@@ -190,6 +199,7 @@ Numbers block_products(const Problem& problem, const Numbers& x) {
     Numbers row(at(problem.d));
     for (Size i = begin; i < end; ++i) {
       problem.gradients->row(i, row);
+      check_row(i, row);
       for (std::size_t b = 0; b < problem.blocks.size(); ++b) {
         const Range range = problem.blocks[b];
         const auto part = [&](const Numbers& all) {
@@ -208,6 +218,7 @@ Numbers diagonal(const Problem& problem) {
   Numbers sums(at(problem.d)), row(at(problem.d));
   for (Size i = 0; i < gradients.rows(); ++i) {
     gradients.row(i, row);
+    check_row(i, row);
     for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += row[j] * row[j];
   }
   for (double& sum : sums)

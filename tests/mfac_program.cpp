@@ -240,3 +240,68 @@ TEST_CASE("mfac: bad input is refused by name", "[mfac_program]") {
   refused(folder, "mfac element " + good + " --damping 1", "--points");
   CHECK(run(folder, "mfac diag " + good + " --damping 1 --device cuda").code == 4);
 }
+
+TEST_CASE("mfac prune: weights, mask and what it expects", "[mfac_program]") {
+  const Folder folder;
+  const Values G{3, 1, 0, 2, 1, 0.5, -4, 1};
+  const std::string g = put(folder, "G.npy", G, {2, 4});
+  const std::string w = put(folder, "w.npy", Values{1, -2, 0.25, 4}, {4});
+  const std::string both = g + ' ' + w + " --damping 0.5";
+  const auto done =
+      run(folder, "mfac prune " + both + " --sparsity 0.5 --joint --json --mask-out " +
+                      in(folder, "mask.npy") + " --out " + in(folder, "w2.npy"));
+  REQUIRE(done.code == 0);
+  const auto object = nlohmann::json::parse(done.out);
+  CHECK(object["result"]["count"] == 2);
+  CHECK(object["result"]["loss_increase"].get<double>() > 0);
+  CHECK(object["options"]["update"] == "joint");
+  const auto weights = halfulp::read_npy<double>(folder.path / "w2.npy");
+  const auto mask = halfulp::read_npy<double>(folder.path / "mask.npy");
+  CHECK(weights.shape == std::vector<std::ptrdiff_t>{4});
+  // H is 4 x 4: the minimum over the two that stay, by Cramer's rule.
+  const auto h = [&](std::size_t a, std::size_t b) {
+    return (G[a] * G[b] + G[4 + a] * G[4 + b]) / 2 + (a == b ? 0.5 : 0);
+  };
+  const Values before = {1, -2, 0.25, 4};
+  std::vector<std::size_t> stay, gone;
+  for (std::size_t j = 0; j < 4; ++j) (mask.values[j] == 0 ? gone : stay).push_back(j);
+  REQUIRE(stay.size() == 2);
+  Values right(2);
+  for (std::size_t a = 0; a < 2; ++a)
+    for (const std::size_t j : gone) right[a] += h(stay[a], j) * before[j];
+  const double det =
+      h(stay[0], stay[0]) * h(stay[1], stay[1]) - h(stay[0], stay[1]) * h(stay[1], stay[0]);
+  const double d0 = (right[0] * h(stay[1], stay[1]) - h(stay[0], stay[1]) * right[1]) / det;
+  const double d1 = (h(stay[0], stay[0]) * right[1] - h(stay[1], stay[0]) * right[0]) / det;
+  CHECK(weights.values[stay[0]] == Approx(before[stay[0]] + d0).epsilon(1e-13));
+  CHECK(weights.values[stay[1]] == Approx(before[stay[1]] + d1).epsilon(1e-13));
+  for (const std::size_t j : gone) CHECK(weights.values[j] == 0);
+
+  const auto text =
+      run(folder, "mfac prune " + both + " --pattern 1:2 --saliency magnitude --layers 2x2");
+  REQUIRE(text.code == 0);
+  CHECK(halfulp::parse_csv(text.out, "w").column("w") == Values{0, -2, 0, 4});
+  const auto column =
+      run(folder, "mfac prune " + both + " --pattern 1:2:column --saliency magnitude --layers 2x2");
+  CHECK(halfulp::parse_csv(column.out, "w").column("w") == Values{1, 0, 0, 4});
+  const auto biases =
+      run(folder, "mfac prune " + both + " --sparsity 1 --saliency magnitude --layers 1,1x2,1");
+  CHECK(halfulp::parse_csv(biases.out, "w").column("w") == Values{1, 0, 0, 4});
+
+  refused(folder, "mfac prune " + both + " --sparsity 2", "sparsity");
+  refused(folder, "mfac prune " + both, "--sparsity");
+  refused(folder, "mfac prune " + both + " --pattern 2", "--pattern");
+  refused(folder, "mfac prune " + both + " --pattern 2:3", "of = 3");
+  refused(folder, "mfac prune " + both + " --pattern 1:2 --sparsity 0.5", "--sparsity");
+  refused(folder, "mfac prune " + both + " --sparsity 0.5 --layers 2y2", "2y2");
+  refused(folder, "mfac prune " + both + " --sparsity 0.5 --layers 3x2", "options.layers[0]");
+  refused(folder, "mfac prune " + both + " --sparsity 0.5 --layers 3", "options.layers");
+  refused(folder,
+          "mfac prune " + g + ' ' + put(folder, "w3.npy", Values{1, 2, 3}, {3}) +
+              " --damping 1 --sparsity 0.5",
+          "w3.npy");
+  refused(folder,
+          "mfac prune " + both + " --sparsity 0.5 --mask " +
+              put(folder, "mask3.npy", Values{1, 2, 3}, {3}),
+          "mask3.npy");
+}

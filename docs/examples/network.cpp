@@ -111,7 +111,7 @@ Images<float> synthetic_images(Size n, std::uint64_t seed, std::uint64_t first) 
         const std::uint64_t noise_index =
             (number * side + static_cast<std::uint64_t>(r)) * side + static_cast<std::uint64_t>(c);
         out.pixels[at(pixel)] =
-            static_cast<float>(0.7 * scale * value + 0.8 * noise.normal(noise_index));
+            static_cast<float>(0.3 * scale * value + 1.5 * noise.normal(noise_index));
       }
   });
   return out;
