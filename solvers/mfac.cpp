@@ -1,13 +1,11 @@
 #include "mfac.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <memory>
 
 #include "halfulp/csv.hpp"
-#include "halfulp/mfac_prune.hpp"
 #include "halfulp/mfac_window.hpp"
 #include "halfulp/npy.hpp"
 #include "terminal_progress.hpp"
@@ -18,15 +16,7 @@ namespace mfac = halfulp::mfac;
 using nlohmann::json;
 using Size = std::ptrdiff_t;
 
-/// Of the verb prune alone.
-struct PruneFlags {
-  std::string weights, mask, mask_out, layers, pattern, saliency = "inverse", update;
-  std::optional<double> sparsity;
-  bool joint = false, layerwise = false;
-};
-
 struct Options {
-  PruneFlags prune;
   std::string gradients, x, storage, sums = "fp64", precision = "auto", points;
   std::string normalisation = "count", load, save;
   std::optional<double> damping;
@@ -297,141 +287,6 @@ void run_summary(const Options& options, const Common& common) {
                "\n  status            " + std::string(mfac::to_string(diagnosis.status)) + '\n');
 }
 
-/// "784x40,40,40x20": layers of rows x columns; a size alone is never pruned (biases).
-std::vector<mfac::Layer> layers_of(const std::string& text) {
-  const auto bad = [&](const std::string& word) {
-    return halfulp::DomainError("mfac prune", "--layers", word,
-                                "sizes > 0 such as 40x784,40: ROWSxCOLUMNS, or N for N weights "
-                                "that are not pruned, with commas between");
-  };
-  const auto size_of = [&](const std::string& word) {
-    const auto value = halfulp::parse_number(word);
-    if (!value || !(*value >= 1 && *value < 0x1p53) || std::floor(*value) != *value)
-      throw bad(word);
-    return static_cast<Size>(*value);
-  };
-  std::vector<mfac::Layer> layers;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    const std::string word = text.substr(begin, end - begin);
-    const std::size_t times = word.find('x');
-    if (times == std::string::npos)
-      layers.push_back({size_of(word), 1, false});
-    else
-      layers.push_back({size_of(word.substr(0, times)), size_of(word.substr(times + 1)), true});
-    begin = end + 1;
-  }
-  return layers;
-}
-
-/// "2:4", or "2:4:column".
-mfac::Pattern pattern_of(const std::string& text) {
-  mfac::Pattern pattern;
-  const std::size_t colon = text.find(':');
-  const std::size_t second = colon == std::string::npos ? colon : text.find(':', colon + 1);
-  const auto number = [&](std::size_t begin, std::size_t end) {
-    const auto value = halfulp::parse_number(text.substr(begin, end - begin));
-    const bool good = value && *value >= 1 && *value <= 1e6 && std::floor(*value) == *value;
-    return good ? static_cast<Size>(*value) : Size{0};
-  };
-  if (colon != std::string::npos) {
-    pattern.keep = number(0, colon);
-    pattern.of = number(colon + 1, std::min(second, text.size()));
-  }
-  const std::string along = second == std::string::npos ? "row" : text.substr(second + 1);
-  if (along == "column") pattern.along = mfac::Pattern::Along::column;
-  if (pattern.keep < 1 || pattern.of < pattern.keep || (along != "row" && along != "column"))
-    throw halfulp::DomainError("mfac prune", "--pattern", text,
-                               "KEEP:OF such as 2:4, perhaps with :column");
-  return pattern;
-}
-
-void run_prune(const Options& options, const Common& common) {
-  common.require_cpu("mfac prune");
-  const PruneFlags& flags = options.prune;
-  halfulp::TerminalProgress terminal(common.quiet || common.json);
-  mfac::PruneOptions pruning;
-  pruning.fisher = library_options(options, common, terminal.callback());
-  if (!flags.pattern.empty()) {
-    pruning.pattern = pattern_of(flags.pattern);
-    if (flags.sparsity)
-      throw halfulp::DomainError("mfac prune", "--sparsity", *flags.sparsity,
-                                 "left out with --pattern, which says how many stay");
-  } else if (!flags.sparsity) {
-    throw halfulp::DomainError("mfac prune", "--sparsity", "nothing", "given, or --pattern");
-  }
-  pruning.sparsity = flags.sparsity.value_or(0);
-  pruning.scope = flags.layerwise ? mfac::Scope::layer : mfac::Scope::global;
-  if (!flags.layers.empty()) pruning.layers = layers_of(flags.layers);
-  pruning.saliency = flags.saliency == "magnitude"  ? mfac::Saliency::magnitude
-                     : flags.saliency == "diagonal" ? mfac::Saliency::diagonal
-                                                    : mfac::Saliency::inverse;
-  const std::string update = !flags.update.empty()         ? flags.update
-                             : flags.joint                 ? "joint"
-                             : flags.saliency == "inverse" ? "independent"
-                                                           : "none";
-  if (flags.joint && update != "joint")
-    throw halfulp::DomainError("mfac prune", "--update", update, "joint with --joint");
-  pruning.update = update == "joint"         ? mfac::Update::joint
-                   : update == "independent" ? mfac::Update::independent
-                                             : mfac::Update::none;
-  const mfac::Gradients gradients = read_gradients(options, common);
-  const Size d = gradients.dimension();
-  const Vectors weights = read_vectors(flags.weights, d);
-  if (std::ssize(weights.values) != d)
-    throw halfulp::IoError(flags.weights, std::to_string(weights.values.size()) +
-                                              " weights, must be " + std::to_string(d));
-  std::vector<std::uint8_t> mask;
-  if (!flags.mask.empty()) {
-    for (const double kept : read_vectors(flags.mask, d).values) mask.push_back(kept != 0 ? 1 : 0);
-    if (std::ssize(mask) != d)
-      throw halfulp::IoError(
-          flags.mask, std::to_string(mask.size()) + " numbers, must be " + std::to_string(d));
-  }
-  const auto start = std::chrono::steady_clock::now();
-  const mfac::Pruned pruned =
-      explained(options, [&] { return mfac::prune(gradients, weights.values, pruning, mask); });
-  const double seconds = seconds_since(start);
-  terminal.clear();
-  warn_of(common, options.gradients, pruned.diagnosis);
-  if (!flags.mask_out.empty()) {
-    const std::vector<std::int32_t> numbers(pruned.mask.begin(), pruned.mask.end());
-    halfulp::write_npy<std::int32_t>(flags.mask_out, numbers, weights.shape);
-  }
-  const bool to_npy = ends_with(common.out, ".npy");
-  if (to_npy) halfulp::write_npy<double>(common.out, pruned.weights, weights.shape);
-  if (common.json) {
-    json echo = options_json(options, common, gradients);
-    echo.update({{"weights", flags.weights},
-                 {"saliency", std::string(mfac::to_string(pruning.saliency))},
-                 {"update", std::string(mfac::to_string(pruning.update))},
-                 {"sparsity", number_json(pruning.sparsity)},
-                 {"pattern", flags.pattern},
-                 {"layers", flags.layers},
-                 {"layerwise", flags.layerwise}});
-    json result = {{"count", pruned.count},
-                   {"sparsity", pruned.sparsity},
-                   {"loss_increase", number_json(pruned.loss_increase)},
-                   {"saliency", number_json(pruned.saliency)},
-                   {"seconds", seconds}};
-    if (!to_npy) result["weights"] = pruned.weights;
-    Common printing = common;
-    if (to_npy) printing.out.clear();
-    printing.write_json("mfac prune", std::move(echo), diagnosis_json(pruned.diagnosis),
-                        std::move(result));
-    return;
-  }
-  if (!to_npy) {
-    common.write(
-        halfulp::csv_text({.names = {"w"}, .columns = {pruned.weights}}, {.hex = common.hex}));
-    return;
-  }
-  if (!common.quiet)
-    std::cout << pruned.count << " of " << d << " weights are 0, expected rise of the loss "
-              << common.number(pruned.loss_increase) << ", weights in "
-              << halfulp::escape_text(common.out) << '\n';
-}
-
 /// The rows of G one after the other through a window; after each the product with it, or with X.
 void run_window(const Options& options, const Common& common) {
   common.require_cpu("mfac window");
@@ -555,33 +410,6 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
   add_x(add("influence",
             "g_i^T H^-1 x of all gradients for each row x of X; without X: g_i^T H^-1 g_i",
             run_influence));
-  auto* prune =
-      add("prune", "the weights that can be set to 0, and what the others become", run_prune);
-  PruneFlags& flags = options->prune;
-  prune->add_option("W", flags.weights, "weights: NPY (d,), or numbers as text")->required();
-  add_number(*prune, "--sparsity", flags.sparsity, "part of the weights to be 0, in [0, 1]");
-  prune->add_option("--saliency", flags.saliency, "what a weight is worth")
-      ->check(CLI::IsMember({"inverse", "diagonal", "magnitude"}))
-      ->capture_default_str();
-  prune
-      ->add_option("--update", flags.update,
-                   "what becomes of the weights that stay: none, independent (each pruned weight "
-                   "as if alone) or joint (the minimum); unless said, none but independent for "
-                   "the saliency inverse")
-      ->check(CLI::IsMember({"none", "independent", "joint"}));
-  prune->add_flag("--joint", flags.joint, "--update joint");
-  prune->add_option("--layers", flags.layers,
-                    "arrays of weights in their order, 40x784,40: ROWSxCOLUMNS, or N for N "
-                    "weights that are not pruned");
-  prune->add_flag("--layerwise", flags.layerwise, "the same sparsity for each layer");
-  prune->add_option("--pattern", flags.pattern,
-                    "KEEP:OF such as 2:4: of so many neighbours in a row (:column: in a column) so "
-                    "many stay");
-  prune->add_option("--mask", flags.mask, "0 for each weight that is pruned already: NPY, or text");
-  prune->add_option("--mask-out", flags.mask_out, "NPY file for the mask");
-  prune->footer(
-      "Sample:\n  halfulp mfac prune G.npy w.npy --damping 1e-5 --sparsity 0.9 --joint "
-      "--out w2.npy");
   auto* window = add_bare("window",
                           "H^-1 g for each row g of G as it comes into a window of the last ones, "
                           "or H^-1 x after each",
