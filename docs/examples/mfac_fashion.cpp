@@ -382,10 +382,14 @@ bool influence(const Experiment& experiment) {
         return std::span(score[k]).subspan(static_cast<std::size_t>(first),
                                            static_cast<std::size_t>(count));
       };
-      static_cast<void>(fisher.quadratic_form(x, part(2)));
+      // all at once; Estimator::quadratic_form would have more digits, one after the other
+      Numbers y(x.size());
+      static_cast<void>(fisher.inverse_product(std::span<const double>(x), std::span<double>(y)));
       for (Size i = 0; i < count; ++i) {
         const double* const row = x.data() + i * d;
         part(1)[static_cast<std::size_t>(i)] = std::inner_product(row, row + d, row, 0.0);
+        part(2)[static_cast<std::size_t>(i)] =
+            std::inner_product(row, row + d, y.data() + i * d, 0.0);
         // harmful where a step against the image's loss raises the validation loss
         part(3)[static_cast<std::size_t>(i)] =
             -std::inner_product(row, row + d, direction.begin(), 0.0);
