@@ -229,16 +229,16 @@ bool optimise(const Experiment& experiment) {
   const bool quick = experiment.quick;
   const Network<float> network(quick ? example::Shape{.hidden = {20}} : example::Shape{});
   const Size m = quick ? 16 : 64, d = network.parameters();
-  const int seeds = quick ? 1 : 5, epochs = quick ? 2 : 4;
+  const int seeds = quick ? 1 : 5, epochs = quick ? 3 : 4;
   constexpr double decay = 1e-4;
   std::vector<Optimiser> optimisers = {
       {"SGD, momentum 0.9", {0.01, 0.03, 0.1}, [=] { return example::sgd(0.9, decay); }},
       {"Adam", {0.001, 0.002, 0.005}, [=] { return example::adam(decay); }}};
-  constexpr double damping = 0.01;
+  const double damping = quick ? 1 : 0.01;
   optimisers.push_back(
       {"M-FAC", {3e-4, 1e-3, 3e-3}, [=] { return window_step(m, d, damping, 0.9, decay); }});
   if (quick)
-    for (Optimiser& one : optimisers) one.rates = {one.rates[1]};
+    for (Optimiser& one : optimisers) one.rates = {one.name[0] == 'M' ? 0.03 : one.rates[1]};
   struct Run {
     Numbers loss, accuracy;
     double seconds = 0;
@@ -250,6 +250,7 @@ bool optimise(const Experiment& experiment) {
     const double start = seconds();
     example::train(network, experiment.train, weights, one.make(),
                    {.epochs = epochs,
+                    .batch = quick ? 32 : 128,
                     .rate = rate,
                     .seed = seed,
                     .mask = {},
@@ -381,10 +382,14 @@ bool influence(const Experiment& experiment) {
         return std::span(score[k]).subspan(static_cast<std::size_t>(first),
                                            static_cast<std::size_t>(count));
       };
-      static_cast<void>(fisher.quadratic_form(x, part(2)));
+      // all at once; Estimator::quadratic_form would have more digits, one after the other
+      Numbers y(x.size());
+      static_cast<void>(fisher.inverse_product(std::span<const double>(x), std::span<double>(y)));
       for (Size i = 0; i < count; ++i) {
         const double* const row = x.data() + i * d;
         part(1)[static_cast<std::size_t>(i)] = std::inner_product(row, row + d, row, 0.0);
+        part(2)[static_cast<std::size_t>(i)] =
+            std::inner_product(row, row + d, y.data() + i * d, 0.0);
         // harmful where a step against the image's loss raises the validation loss
         part(3)[static_cast<std::size_t>(i)] =
             -std::inner_product(row, row + d, direction.begin(), 0.0);
