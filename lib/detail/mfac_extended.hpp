@@ -32,8 +32,8 @@ void load_column(const Gradients& gradients, std::ptrdiff_t j, double* out);
 void combine_extended(const Gradients& gradients, Columns columns, const DdMatrix& b, int threads,
                       const std::function<void(std::ptrdiff_t, dd)>& use);
 
-/// A + shift I = R^T R, upper triangular. A pivot that is not above shift/2 is set to shift, what is
-/// beside it, all rounding then, to 0, and the first such reported, over shift.
+/// A + shift I = R^T R, upper triangular. A pivot that is not above shift/2 is set to shift, what
+/// is beside it, all rounding then, to 0, and the first such reported, over shift.
 struct ExtendedCholesky {
   DdMatrix r;
   std::ptrdiff_t lost = -1;
