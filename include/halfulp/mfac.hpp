@@ -102,7 +102,7 @@ struct Options {
   /// double-double: four passes each, two of them slow.
   int refinements = 0;
   int threads = 0;
-  Progress progress;
+  Progress progress = {};
 };
 
 /// What is known of a product beside its value. A warning, not an error: where status is not

@@ -75,12 +75,12 @@ struct PruneOptions {
   Saliency saliency = Saliency::inverse;
   Update update = Update::joint;
   Scope scope = Scope::global;
-  Pattern pattern;
-  std::vector<Layer> layers;  ///< of the weights, in their order; empty: one, d x 1
+  Pattern pattern = {};
+  std::vector<Layer> layers = {};  ///< of the weights, in their order; empty: one, d x 1
   /// Sizes of the diagonal blocks of H, in their order, of sum d; empty: as fisher.block says.
   /// Blocks and layers need not agree.
-  std::vector<std::ptrdiff_t> blocks;
-  Options fisher;  ///< damping, storage of sums, refinements, threads
+  std::vector<std::ptrdiff_t> blocks = {};
+  Options fisher = {};  ///< damping, storage of sums, refinements, threads
 };
 
 struct Pruned {

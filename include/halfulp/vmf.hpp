@@ -143,7 +143,7 @@ enum class BiasCorrection {
 };
 
 struct FitOptions {
-  DataOptions data;
+  DataOptions data = {};
   BiasCorrection correction = BiasCorrection::none;
 };
 

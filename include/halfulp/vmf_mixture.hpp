@@ -67,7 +67,7 @@ struct MixtureStart {
 };
 
 struct MixtureOptions {
-  DataOptions data;
+  DataOptions data = {};
   Em em = Em::soft;
   Concentration concentration = Concentration::free;
   /// Upper bound of every kappa, in (0, 1e15]: without one the likelihood has no maximum, since a
@@ -77,8 +77,8 @@ struct MixtureOptions {
   int max_iterations = 500;  ///< >= 1, of each run
   int runs = 1;              ///< from starts of their own; the likeliest result is kept
   std::uint64_t seed = 0;    ///< of the k-means++ starts
-  MixtureStart start;        ///< with it, one run
-  Progress progress;         ///< called once an iteration
+  MixtureStart start = {};   ///< with it, one run
+  Progress progress = {};    ///< called once an iteration
 };
 
 /// A fitted mixture. Iteration t computes the log-likelihood of its parameters, trace[t], and the
@@ -133,13 +133,13 @@ void posterior(const Mixture& mixture, std::span<const double> points, std::span
 // ---- spherical k-means --------------------------------------------------------------------------
 
 struct KMeansOptions {
-  DataOptions data;
+  DataOptions data = {};
   double tolerance = 1e-7;  ///< of what an iteration gains in the mean cosine of a row
   int max_iterations = 500;
   int runs = 1;
   std::uint64_t seed = 0;
   std::span<const double> means = {};  ///< to begin with, K rows of p numbers; empty: k-means++
-  Progress progress;
+  Progress progress = {};
 };
 
 /// Unit vectors c_j that maximise the objective sum_i w_i max_j c_j . x_i, locally.
