@@ -426,5 +426,6 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
   window->add_option("--load", options->load, "a window that --save wrote, to go on with");
   window->add_option("--save", options->save, "file for the window after the last row");
   add_mfac_prune(*module, common, exit);
+  add_mfac_optimize(*module, common, exit);
   add("summary", "condition, log-determinant and trace of the inverse of H", run_summary);
 }

@@ -21,4 +21,5 @@ void warn_of(const Common& common, const std::string& file,
              const halfulp::mfac::Diagnosis& diagnosis);
 
 /// Adds verbs to `halfulp mfac`.
+void add_mfac_optimize(CLI::App& module, const Common& common, Exit& exit);
 void add_mfac_prune(CLI::App& module, const Common& common, Exit& exit);

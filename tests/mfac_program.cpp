@@ -191,6 +191,45 @@ TEST_CASE("mfac prune: the weights that stay make up for it", "[mfac_program]") 
   refused(folder, both + " --sparsity 0.5 --mask " + w + to, "must be 0 or 1");
 }
 
+TEST_CASE("mfac optimize: three optimisers learn what can be learnt", "[mfac_program]") {
+  const Folder folder;
+  // class 1 where the first number is larger than the second
+  Values points, labels;
+  for (int i = 0; i < 400; ++i) {
+    const double a = std::fmod(0.61803398875 * i, 1), b = std::fmod(0.41421356237 * i, 1);
+    points.insert(points.end(), {a, b});
+    labels.push_back(a > b ? 1 : 0);
+  }
+  const std::string x = put(folder, "X.npy", points, {400, 2});
+  const std::string l = put(folder, "L.npy", labels, {400}), out = in(folder, "out");
+  const std::string both =
+      x + ' ' + l + " --epochs 30 --batch 20 --hidden 8 --test-x " + x + " --test-labels " + l;
+  for (const std::string method :
+       {"mfac --rate 0.03 --size 16", "sgd --rate 0.1", "adam --rate 0.02"}) {
+    const Run result =
+        run(folder, "mfac optimize " + both + " --method " + method + " --json --out " + out);
+    INFO(method << ": " << result.err);
+    REQUIRE(result.code == 0);
+    const json object = json::parse(result.out);
+    CHECK(object["result"]["accuracy"].size() == 30);
+    CHECK(object["result"]["test_accuracy"].back().get<double>() > 0.9);
+    CHECK(object["result"]["loss"].back() < object["result"]["loss"].front());
+    const auto weights = halfulp::read_npy<float>(folder.path / "out" / "weights.npy").values;
+    CHECK(weights.size() == 2 * 8 + 8 + 8 * 2 + 2);
+    CHECK(content(folder.path / "out" / "picture.svg").starts_with("<svg"));
+    const Run again = run(folder, "mfac optimize --threads 1 " + both + " --method " + method +
+                                      " --out " + in(folder, "again"));
+    REQUIRE(again.code == 0);
+    CHECK(halfulp::read_npy<float>(folder.path / "again" / "weights.npy").values == weights);
+  }
+  refused(folder, "mfac optimize " + x + ' ' + x, "must be one row or one column");
+  refused(folder, "mfac optimize " + x + ' ' + put(folder, "half.npy", Values(400, 0.5), {400}),
+          "whole number");
+  refused(folder, "mfac optimize " + both + " --hidden 3,x", "--hidden");
+  refused(folder, "mfac optimize " + both + " --damping 0", "damping");
+  refused(folder, "mfac optimize " + x + ' ' + l + " --batch 1000", "--batch");
+}
+
 TEST_CASE("mfac: a warning is no failure", "[mfac_program]") {
   const Folder folder;
   Values rows(3 * 5, 1e8);

@@ -55,7 +55,8 @@ std::span<const T> all(const std::vector<T>& x) {
 }
 
 bool same_bits(const Numbers& a, const Numbers& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 /// A type of 16 bits, from its definition: numbers of so many digits, the least exponent, its bits.
