@@ -4,6 +4,7 @@
 #include <lapacke.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -12,6 +13,7 @@
 #include "detail/blas_threads.hpp"
 #include "detail/require.hpp"
 #include "halfulp/error.hpp"
+#include "halfulp/random.hpp"
 #include "halfulp/text.hpp"
 #include "halfulp/threads.hpp"
 
@@ -102,6 +104,48 @@ void getrs(Size n, Size k, const double* a, const int* pivots, double* b) {
 }
 void getrs(Size n, Size k, const float* a, const int* pivots, float* b) {
   LAPACKE_sgetrs_work(LAPACK_COL_MAJOR, 'N', blas(n), blas(k), a, blas(n), pivots, b, blas(n));
+}
+double dot(Size n, const double* a, const double* b) { return cblas_ddot(blas(n), a, 1, b, 1); }
+float dot(Size n, const float* a, const float* b) { return cblas_sdot(blas(n), a, 1, b, 1); }
+/// x = R^-1 x or R^-T x, R the upper triangle of an n x n array.
+void solve_upper(Size n, const double* r, bool transposed, double* x) {
+  cblas_dtrsv(CblasRowMajor, CblasUpper, transposed ? CblasTrans : CblasNoTrans, CblasNonUnit,
+              blas(n), r, blas(n), x, 1);
+}
+void solve_upper(Size n, const float* r, bool transposed, float* x) {
+  cblas_strsv(CblasRowMajor, CblasUpper, transposed ? CblasTrans : CblasNoTrans, CblasNonUnit,
+              blas(n), r, blas(n), x, 1);
+}
+/// l rows of d numbers become orthonormal; the span is the same.
+void orthonormalise(Size d, Size l, double* a) {
+  std::vector<double> tau(at(l));
+  LAPACKE_dgeqrf(LAPACK_COL_MAJOR, blas(d), blas(l), a, blas(d), tau.data());
+  LAPACKE_dorgqr(LAPACK_COL_MAJOR, blas(d), blas(l), blas(l), a, blas(d), tau.data());
+}
+void orthonormalise(Size d, Size l, float* a) {
+  std::vector<float> tau(at(l));
+  LAPACKE_sgeqrf(LAPACK_COL_MAJOR, blas(d), blas(l), a, blas(d), tau.data());
+  LAPACKE_sorgqr(LAPACK_COL_MAJOR, blas(d), blas(l), blas(l), a, blas(d), tau.data());
+}
+/// The l rows of d numbers, as columns Y, become Y C^-1, C^T C what potrf factorised.
+void divide_by_factor(Size d, Size l, const double* c, double* y) {
+  cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, blas(d), blas(l),
+              1, c, blas(l), y, blas(d));
+}
+void divide_by_factor(Size d, Size l, const float* c, float* y) {
+  cblas_strsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, blas(d), blas(l),
+              1, c, blas(l), y, blas(d));
+}
+/// The l rows of d >= l numbers, as columns, become their left singular vectors.
+int left_singular_vectors(Size d, Size l, double* a, double* values) {
+  std::vector<double> right(at(l * l));
+  return LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'O', blas(d), blas(l), a, blas(d), values, nullptr,
+                        blas(d), right.data(), blas(l));
+}
+int left_singular_vectors(Size d, Size l, float* a, float* values) {
+  std::vector<float> right(at(l * l));
+  return LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'O', blas(d), blas(l), a, blas(d), values, nullptr,
+                        blas(d), right.data(), blas(l));
 }
 
 // ---- passes over an m x n array of rows ---------------------------------------------------------
@@ -492,7 +536,410 @@ Status Woodbury<T>::product(std::span<const T> x, std::span<T> y) const {
   return all_finite<T>(y) ? status_ : Status::not_finite;
 }
 
-// @iterative
+// ---- conjugate gradients ------------------------------------------------------------------------
+
+namespace {
+
+template <class T>
+T dot_product(const std::vector<T>& a, const std::vector<T>& b, int threads) {
+  return sum_over_columns<T>(std::ssize(a), 1, threads, most_parts,
+                             [&](Size begin, Size end, T* sum) {
+                               *sum += dot(end - begin, a.data() + begin, b.data() + begin);
+                             })[0];
+}
+
+/// |x - H y|/norm.
+template <class T>
+double relative_residual(const Operator<T>& H, const std::vector<T>& x, std::span<const T> y,
+                         T norm) {
+  std::vector<T> r(x.size());
+  H.product(y, r);
+  for (std::size_t j = 0; j < r.size(); ++j) r[j] = x[j] - r[j];
+  return static_cast<double>(std::sqrt(dot_product(r, r, H.threads())) / norm);
+}
+
+template <class T, class Precondition>
+Trace iterate(const char* function, const Operator<T>& H, std::span<const T> x, std::span<T> y,
+              const IterationOptions& options, const Precondition& precondition) {
+  const Size d = H.dimension();
+  const int threads = H.threads();
+  require_size(function, "x", std::ssize(x), d);
+  require_size(function, "y", std::ssize(y), d);
+  require_finite<T>(function, "x", x);
+  require(options.tolerance >= 0, function, "tolerance", options.tolerance, ">= 0");
+  require(options.max_iterations >= 1, function, "max_iterations", options.max_iterations, ">= 1");
+  const OneBlasThread one;
+  Trace trace;
+  trace.report.tolerance = options.tolerance;
+  const std::vector<T> right(x.begin(), x.end());
+  std::fill(y.begin(), y.end(), T(0));
+  const T norm = std::sqrt(dot_product(right, right, threads));
+  if (norm == 0) {
+    trace.report.status = Status::converged;
+    return trace;
+  }
+  std::vector<T> r = right, z(at(d)), q(at(d));
+  precondition(r, z);
+  std::vector<T> p = z;
+  T rz = dot_product(r, z, threads);
+  trace.report.status = Status::max_iterations;
+  trace.report.residual = 1;
+  while (trace.report.iterations < options.max_iterations) {
+    report_progress(options.progress,
+                    static_cast<double>(trace.report.iterations) / options.max_iterations,
+                    "iterations", function);
+    H.product(p, q);
+    const T curvature = dot_product(p, q, threads);
+    const T alpha = rz / curvature;
+    if (!(curvature > 0) || !std::isfinite(alpha)) {  // of what is left, the square underflows
+      trace.report.status = curvature == 0 ? Status::stagnated : Status::not_finite;
+      break;
+    }
+    parallel_blocks(d, piece, threads, [&](Size begin, Size end) {
+      for (Size j = begin; j < end; ++j) {
+        y[at(j)] += alpha * p[at(j)];
+        r[at(j)] -= alpha * q[at(j)];
+      }
+    });
+    ++trace.report.iterations;
+    const T residual = std::sqrt(dot_product(r, r, threads)) / norm;
+    trace.report.residual = static_cast<double>(residual);
+    trace.residuals.push_back(trace.report.residual);
+    if (!std::isfinite(residual)) {
+      trace.report.status = Status::not_finite;
+      break;
+    }
+    if (trace.report.residual <= options.tolerance) {
+      trace.report.status = Status::converged;
+      break;
+    }
+    precondition(r, z);
+    const T next = dot_product(r, z, threads), beta = next / rz;
+    rz = next;
+    parallel_blocks(d, piece, threads, [&](Size begin, Size end) {
+      for (Size j = begin; j < end; ++j) p[at(j)] = z[at(j)] + beta * p[at(j)];
+    });
+  }
+  trace.true_residual = all_finite<T>(y) ? relative_residual<T>(H, right, y, norm)
+                                         : std::numeric_limits<double>::quiet_NaN();
+  return trace;
+}
+
+}  // namespace
+
+template <class T>
+Trace conjugate_gradients(const Operator<T>& H, std::span<const T> x, std::span<T> y,
+                          const IterationOptions& options) {
+  return iterate("mfac::baseline::conjugate_gradients", H, x, y, options,
+                 [](const std::vector<T>& r, std::vector<T>& z) { z = r; });
+}
+
+template <class T>
+Trace conjugate_gradients(const Operator<T>& H, const NystromPreconditioner<T>& preconditioner,
+                          std::span<const T> x, std::span<T> y, const IterationOptions& options) {
+  constexpr const char* function = "mfac::baseline::conjugate_gradients";
+  require_size(function, "preconditioner", preconditioner.dimension(), H.dimension());
+  return iterate(function, H, x, y, options, [&](const std::vector<T>& r, std::vector<T>& z) {
+    preconditioner.apply_unchecked(r, z);
+  });
+}
+
+template <class T>
+NystromPreconditioner<T>::NystromPreconditioner(const Operator<T>& H, Size rank, std::uint64_t seed)
+    : d_(H.dimension()), damping_(H.damping()), threads_(H.threads()) {
+  constexpr const char* function = "mfac::baseline::NystromPreconditioner";
+  require(rank >= 1 && rank <= d_, function, "rank", rank, "in 1 ... d");
+  const Size l = rank;
+  const OneBlasThread one;
+  std::vector<T> omega(at(l * d_)), y(at(l * d_));
+  {
+    std::vector<double> normal(at(d_));
+    for (Size i = 0; i < l; ++i) {
+      RandomStream(seed).fill_normal(normal, static_cast<std::uint64_t>(i * d_), threads_);
+      std::transform(normal.begin(), normal.end(), omega.begin() + i * d_,
+                     [](double value) { return static_cast<T>(value); });
+    }
+  }
+  orthonormalise(d_, l, omega.data());
+  const Rows<T> g{H.gradients().data(), H.rows(), d_, d_};
+  const std::vector<T> c = project(g, omega.data(), l, d_, threads_);
+  combine(g, 1 / static_cast<T>(H.rows()), c, l, T(0), omega.data(), d_, T(1), y.data(), d_,
+          threads_);
+  const T norm = std::sqrt(dot_product(y, y, threads_));
+  require(std::isfinite(norm), function, "|A Omega|", norm, "finite");
+  eigenvalues_.assign(at(l), T(0));
+  if (norm == 0) {  // no gradient: P = I
+    vectors_ = std::move(omega);
+    return;
+  }
+  const std::vector<T> core = project(Rows<T>{omega.data(), l, d_, d_}, y.data(), l, d_, threads_);
+  std::vector<T> factor;
+  for (shift_ = std::nextafter(norm, std::numeric_limits<T>::infinity()) - norm;; shift_ *= 10) {
+    factor = core;
+    for (Size i = 0; i < l; ++i) factor[at(i * l + i)] += shift_;
+    if (potrf(l, factor.data()) == 0) break;
+    if (shift_ > norm) throw Error("halfulp::" + std::string(function) + ": no Cholesky factor");
+  }
+  for (std::size_t j = 0; j < y.size(); ++j) y[j] += shift_ * omega[j];
+  divide_by_factor(d_, l, factor.data(), y.data());
+  if (left_singular_vectors(d_, l, y.data(), eigenvalues_.data()) != 0)
+    throw Error("halfulp::" + std::string(function) + ": no singular values found");
+  for (T& value : eigenvalues_) value = std::max(T(0), value * value - shift_);
+  vectors_ = std::move(y);
+}
+
+template <class T>
+void NystromPreconditioner<T>::apply(std::span<const T> x, std::span<T> y) const {
+  constexpr const char* function = "mfac::baseline::NystromPreconditioner::apply";
+  require_size(function, "x", std::ssize(x), d_);
+  require_size(function, "y", std::ssize(y), d_);
+  require_finite<T>(function, "x", x);
+  apply_unchecked(x, y);
+}
+
+template <class T>
+void NystromPreconditioner<T>::apply_unchecked(std::span<const T> x, std::span<T> y) const {
+  const OneBlasThread one;
+  const Rows<T> u{vectors_.data(), std::ssize(eigenvalues_), d_, d_};
+  std::vector<T> c = project(u, x.data(), 1, d_, threads_);
+  const T last = eigenvalues_.back() + damping_;
+  for (std::size_t j = 0; j < c.size(); ++j) c[j] *= last / (eigenvalues_[j] + damping_) - 1;
+  combine(u, T(1), c, 1, T(1), x.data(), d_, T(1), y.data(), d_, threads_);
+}
+
+// ---- LiSSA --------------------------------------------------------------------------------------
+
+template <class T>
+LissaResult lissa(const Operator<T>& H, std::span<const T> x, std::span<T> y,
+                  const LissaOptions& options) {
+  constexpr const char* function = "mfac::baseline::lissa";
+  const Size d = H.dimension(), m = H.rows(), batch = options.batch;
+  const int threads = H.threads();
+  require_size(function, "x", std::ssize(x), d);
+  require_size(function, "y", std::ssize(y), d);
+  require_finite<T>(function, "x", x);
+  require(options.scale >= 0 && std::isfinite(options.scale), function, "scale", options.scale,
+          ">= 0 and finite");
+  require(options.depth >= 1, function, "depth", options.depth, ">= 1");
+  require(options.repeats >= 1 && options.repeats <= Size{0xffffffff}, function, "repeats",
+          options.repeats, "in 1 ... 2^32 - 1");
+  require(batch >= 1, function, "batch", batch, ">= 1");
+  const OneBlasThread one;
+  const T* const g = H.gradients().data();
+  LissaResult result;
+  result.scale = options.scale;
+  if (result.scale == 0) {
+    const std::vector<T> squares =
+        sum_over_columns<T>(d, m, threads, most_parts, [&](Size begin, Size end, T* sum) {
+          for (Size i = 0; i < m; ++i)
+            sum[i] += dot(end - begin, g + i * d + begin, g + i * d + begin);
+        });
+    result.scale =
+        static_cast<double>(H.damping() + *std::max_element(squares.begin(), squares.end()));
+  }
+  const T scale = static_cast<T>(result.scale);
+  const std::vector<T> right(x.begin(), x.end());
+
+  constexpr Size side_by_side = 16, steps = 256;
+  std::vector<std::vector<T>> vectors;  // of the repeats under way
+  const auto step = [&](Size repeat, Size number, std::vector<T>& v, int inner) {
+    const RandomStream random(options.seed, static_cast<std::uint32_t>(repeat));
+    std::vector<const T*> rows;
+    for (Size b = 0; b < batch; ++b)
+      rows.push_back(
+          g + d * static_cast<Size>(random.below(static_cast<std::uint64_t>(number * batch + b),
+                                                 static_cast<std::uint64_t>(m))));
+    std::vector<T> c =
+        sum_over_columns<T>(d, batch, inner, most_parts, [&](Size begin, Size end, T* sum) {
+          for (Size b = 0; b < batch; ++b)
+            sum[b] += dot(end - begin, rows[at(b)] + begin, v.data() + begin);
+        });
+    for (T& value : c) value /= static_cast<T>(batch);
+    parallel_blocks(d, piece, inner, [&](Size begin, Size end) {
+      std::array<T, piece> hv;
+      for (Size j = begin; j < end; ++j) hv[at(j - begin)] = H.damping() * v[at(j)];
+      for (Size b = 0; b < batch; ++b) {
+        const T factor = c[at(b)];
+        const T* const row = rows[at(b)];
+        for (Size j = begin; j < end; ++j) hv[at(j - begin)] += factor * row[j];
+      }
+      for (Size j = begin; j < end; ++j)
+        v[at(j)] = right[at(j)] + (v[at(j)] - hv[at(j - begin)] / scale);
+    });
+  };
+  const auto note = [&](const std::vector<T>& v, int inner) {
+    result.norms.push_back(static_cast<double>(std::sqrt(dot_product(v, v, inner)) / scale));
+  };
+
+  double squares = 0;  // of differences from the mean, by the formulas of Welford
+  std::vector<double> mean(at(d));
+  for (Size first = 0; first < options.repeats; first += side_by_side) {
+    const Size count = std::min(side_by_side, options.repeats - first);
+    vectors.assign(at(count), right);
+    if (first == 0) note(right, threads);
+    for (Size from = 0; from < options.depth; from += steps) {
+      const Size to = std::min(from + steps, options.depth);
+      report_progress(
+          options.progress,
+          (static_cast<double>(first) + static_cast<double>(count) * static_cast<double>(from) /
+                                            static_cast<double>(options.depth)) /
+              static_cast<double>(options.repeats),
+          "steps", function);
+      const auto advance = [&](Size r, int inner) {
+        for (Size number = from; number < to; ++number) {
+          step(first + r, number, vectors[at(r)], inner);
+          if (first + r == 0) note(vectors[0], inner);
+        }
+      };
+      if (count == 1)
+        advance(0, threads);
+      else
+        parallel_for(count, threads, [&](Size r) { advance(r, 1); });
+      for (const std::vector<T>& v : vectors)
+        if (!all_finite<T>(v)) {
+          std::fill(y.begin(), y.end(), std::numeric_limits<T>::quiet_NaN());
+          result.status = Status::not_finite;
+          return result;
+        }
+    }
+    for (Size r = 0; r < count; ++r)
+      for (Size j = 0; j < d; ++j) {
+        const double value = static_cast<double>(vectors[at(r)][at(j)] / scale);
+        const double before = value - mean[at(j)];
+        mean[at(j)] += before / static_cast<double>(first + r + 1);
+        squares += before * (value - mean[at(j)]);
+      }
+  }
+  for (Size j = 0; j < d; ++j) y[at(j)] = static_cast<T>(mean[at(j)]);
+  const auto repeats = static_cast<double>(options.repeats);
+  if (options.repeats > 1) result.deviation = std::sqrt(squares / (repeats - 1) / repeats);
+  return result;
+}
+
+// ---- DataInf ------------------------------------------------------------------------------------
+
+template <class T>
+void datainf(const Operator<T>& H, std::span<const T> x, std::span<T> y,
+             const DataInfOptions& options) {
+  constexpr const char* function = "mfac::baseline::datainf";
+  const Size d = H.dimension(), m = H.rows();
+  require_size(function, "x", std::ssize(x), d);
+  require_size(function, "y", std::ssize(y), d);
+  require_finite<T>(function, "x", x);
+  std::vector<Size> layers(options.layers.begin(), options.layers.end());
+  if (layers.empty()) layers.push_back(d);
+  Size left = d;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    require(layers[l] >= 1, function, "layers[" + std::to_string(l) + ']', layers[l], ">= 1");
+    if (layers[l] > left)
+      throw ShapeError(function, "sum of layers", "more than " + std::to_string(d),
+                       std::to_string(d));
+    left -= layers[l];
+  }
+  require_size(function, "layers: coordinates", d - left, d);
+  const OneBlasThread one;
+  const T* const g = H.gradients().data();
+  const auto sums_of = [&](Size from, Size n) {  // g_i . x, then |g_i|^2
+    return sum_over_columns<T>(n, 2 * m, H.threads(), most_parts,
+                               [&](Size begin, Size end, T* sums) {
+                                 const T* const part = g + from + begin;
+                                 gemv(m, end - begin, part, d, x.data() + from + begin, sums);
+                                 for (Size i = 0; i < m; ++i)
+                                   sums[m + i] += dot(end - begin, part + i * d, part + i * d);
+                               });
+  };
+  std::vector<std::vector<T>> sums;  // all of them first: y may be x
+  Size from = 0;
+  std::vector<T> damping(layers.size(), H.damping());
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    sums.push_back(sums_of(from, layers[l]));
+    from += layers[l];
+    if (!options.authors_damping) continue;
+    T mean = 0;
+    for (Size i = 0; i < m; ++i) mean += sums[l][at(m + i)];
+    damping[l] = T(0.1) * (mean / static_cast<T>(m) / static_cast<T>(layers[l]));
+    require(damping[l] > 0, function, "gradient of layers[" + std::to_string(l) + ']', damping[l],
+            "> 0, for its damping");
+  }
+  from = 0;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    std::vector<T>& c = sums[l];
+    for (Size i = 0; i < m; ++i) c[at(i)] /= damping[l] + c[at(m + i)];
+    combine(Rows<T>{g + from, m, layers[l], d}, -1 / static_cast<T>(m), c, 1, T(1), x.data() + from,
+            d, 1 / damping[l], y.data() + from, d, H.threads());
+    from += layers[l];
+  }
+}
+
+// ---- L-BFGS -------------------------------------------------------------------------------------
+
+template <class T>
+CompactLbfgs<T>::CompactLbfgs(std::span<const T> s, std::span<const T> z, Size d, T gamma,
+                              int threads)
+    : d_(d), threads_(thread_count(threads)), s_(s.begin(), s.end()), z_(z.begin(), z.end()) {
+  prepare(gamma);
+}
+
+template <class T>
+CompactLbfgs<T>::CompactLbfgs(const Operator<T>& H, std::span<const T> s, T gamma)
+    : d_(H.dimension()), threads_(H.threads()), s_(s.begin(), s.end()), z_(s.size()) {
+  H.product(s_, z_);
+  prepare(gamma);
+}
+
+template <class T>
+void CompactLbfgs<T>::prepare(T gamma) {
+  constexpr const char* function = "mfac::baseline::CompactLbfgs";
+  constexpr Size largest = std::numeric_limits<int>::max();
+  require(d_ >= 1 && d_ <= largest, function, "d", d_, "in 1 ... 2^31 - 1");
+  p_ = std::ssize(s_) / d_;
+  if (p_ * d_ != std::ssize(s_))
+    throw ShapeError(function, "s.size()", std::to_string(s_.size()),
+                     "a multiple of " + std::to_string(d_));
+  require_size(function, "z", std::ssize(z_), std::ssize(s_));
+  require(p_ >= 1 && p_ <= largest, function, "s.size()/d", p_, "in 1 ... 2^31 - 1");
+  require(gamma >= 0 && std::isfinite(gamma), function, "gamma", gamma, ">= 0 and finite");
+  check_rows<T>(function, "s", s_, d_);
+  check_rows<T>(function, "z", z_, d_);
+  const OneBlasThread one;
+  const Rows<T> z{z_.data(), p_, d_, d_};
+  r_ = project(z, s_.data(), p_, d_, threads_);
+  middle_ = gram_matrix(z, threads_);
+  for (Size i = 0; i < p_; ++i) {
+    const T product = r_[at(i * p_ + i)];
+    require(product > 0 && std::isfinite(product), function, "s . z of pair " + std::to_string(i),
+            product, "> 0 and finite");
+  }
+  gamma_ = gamma > 0 ? gamma : r_.back() / middle_.back();
+  for (T& value : middle_) value *= gamma_;
+  for (Size i = 0; i < p_; ++i) middle_[at(i * p_ + i)] += r_[at(i * p_ + i)];
+}
+
+template <class T>
+void CompactLbfgs<T>::product(std::span<const T> x, std::span<T> y) const {
+  const Size k = vectors_in("mfac::baseline::CompactLbfgs::product", x, y, d_);
+  const OneBlasThread one;
+  const Rows<T> s{s_.data(), p_, d_, d_}, z{z_.data(), p_, d_, d_};
+  each_group(k, [&](Size first, Size count) {
+    const T* const from = x.data() + first * d_;
+    T* const to = y.data() + first * d_;
+    std::vector<T> a = project(s, from, count, d_, threads_);
+    std::vector<T> b = project(z, from, count, d_, threads_);
+    for (Size v = 0; v < count; ++v) {
+      // t = R^-1 S^T x;  a = R^-T ((E + gamma Z^T Z) t - gamma Z^T x),  b = -t
+      T* const a_v = a.data() + v * p_;
+      T* const b_v = b.data() + v * p_;
+      solve_upper(p_, r_.data(), false, a_v);
+      const std::vector<T> t(a_v, a_v + p_);
+      for (Size i = 0; i < p_; ++i) a_v[i] = -gamma_ * b_v[i];
+      gemv(p_, p_, middle_.data(), p_, t.data(), a_v);
+      solve_upper(p_, r_.data(), true, a_v);
+      std::copy(t.begin(), t.end(), b_v);
+    }
+    combine(s, T(1), a, count, gamma_, from, d_, T(1), to, d_, threads_);
+    combine(z, -gamma_, b, count, T(1), to, d_, T(1), to, d_, threads_);
+  });
+}
 
 template class Operator<float>;
 template class Operator<double>;
@@ -502,5 +949,27 @@ template class Dynamic<float>;
 template class Dynamic<double>;
 template class Woodbury<float>;
 template class Woodbury<double>;
+template class NystromPreconditioner<float>;
+template class CompactLbfgs<float>;
+template Trace conjugate_gradients(const Operator<float>&, std::span<const float>, std::span<float>,
+                                   const IterationOptions&);
+template Trace conjugate_gradients(const Operator<float>&, const NystromPreconditioner<float>&,
+                                   std::span<const float>, std::span<float>,
+                                   const IterationOptions&);
+template LissaResult lissa(const Operator<float>&, std::span<const float>, std::span<float>,
+                           const LissaOptions&);
+template void datainf(const Operator<float>&, std::span<const float>, std::span<float>,
+                      const DataInfOptions&);
+template class NystromPreconditioner<double>;
+template class CompactLbfgs<double>;
+template Trace conjugate_gradients(const Operator<double>&, std::span<const double>,
+                                   std::span<double>, const IterationOptions&);
+template Trace conjugate_gradients(const Operator<double>&, const NystromPreconditioner<double>&,
+                                   std::span<const double>, std::span<double>,
+                                   const IterationOptions&);
+template LissaResult lissa(const Operator<double>&, std::span<const double>, std::span<double>,
+                           const LissaOptions&);
+template void datainf(const Operator<double>&, std::span<const double>, std::span<double>,
+                      const DataInfOptions&);
 
 }  // namespace halfulp::mfac::baseline
