@@ -263,6 +263,20 @@ Status status_of(Size m, Size count, const Q& q) {
 
 }  // namespace
 
+namespace {
+
+/// y = H x for k <= together vectors that nobody looks at.
+template <class T>
+void apply(const Operator<T>& H, Size k, const T* x, T* y) {
+  const Size m = H.rows(), d = H.dimension();
+  const OneBlasThread one;
+  const Rows<T> g{H.gradients().data(), m, d, d};
+  const std::vector<T> c = project(g, x, k, d, H.threads());
+  combine(g, 1 / static_cast<T>(m), c, k, H.damping(), x, d, T(1), y, d, H.threads());
+}
+
+}  // namespace
+
 // ---- Operator -----------------------------------------------------------------------------------
 
 template <class T>
@@ -283,13 +297,8 @@ Operator<T>::Operator(std::span<const T> rows, Size d, T damping, int threads)
 template <class T>
 void Operator<T>::product(std::span<const T> x, std::span<T> y) const {
   const Size k = vectors_in("mfac::baseline::Operator::product", x, y, d_);
-  const OneBlasThread one;
-  const Rows<T> g{rows_.data(), m_, d_, d_};
   each_group(k, [&](Size first, Size count) {
-    const T* const from = x.data() + first * d_;
-    const std::vector<T> c = project(g, from, count, d_, threads_);
-    combine(g, 1 / static_cast<T>(m_), c, count, damping_, from, d_, T(1), y.data() + first * d_,
-            d_, threads_);
+    apply(*this, count, x.data() + first * d_, y.data() + first * d_);
   });
 }
 
@@ -553,7 +562,7 @@ template <class T>
 double relative_residual(const Operator<T>& H, const std::vector<T>& x, std::span<const T> y,
                          T norm) {
   std::vector<T> r(x.size());
-  H.product(y, r);
+  apply(H, 1, y.data(), r.data());
   for (std::size_t j = 0; j < r.size(); ++j) r[j] = x[j] - r[j];
   return static_cast<double>(std::sqrt(dot_product(r, r, H.threads())) / norm);
 }
@@ -575,7 +584,9 @@ Trace iterate(const char* function, const Operator<T>& H, std::span<const T> x, 
   std::fill(y.begin(), y.end(), T(0));
   const T norm = std::sqrt(dot_product(right, right, threads));
   if (norm == 0) {
-    trace.report.status = Status::converged;
+    const bool zero = std::all_of(right.begin(), right.end(), [](T value) { return value == 0; });
+    trace.report.status = zero ? Status::converged : Status::stagnated;
+    trace.report.residual = trace.true_residual = zero ? 0 : 1;
     return trace;
   }
   std::vector<T> r = right, z(at(d)), q(at(d));
@@ -588,10 +599,10 @@ Trace iterate(const char* function, const Operator<T>& H, std::span<const T> x, 
     report_progress(options.progress,
                     static_cast<double>(trace.report.iterations) / options.max_iterations,
                     "iterations", function);
-    H.product(p, q);
+    apply(H, 1, p.data(), q.data());
     const T curvature = dot_product(p, q, threads);
     const T alpha = rz / curvature;
-    if (!(curvature > 0) || !std::isfinite(alpha)) {  // of what is left, the square underflows
+    if (!(curvature > 0) || !std::isfinite(curvature) || !std::isfinite(alpha)) {
       trace.report.status = curvature == 0 ? Status::stagnated : Status::not_finite;
       break;
     }
@@ -615,6 +626,10 @@ Trace iterate(const char* function, const Operator<T>& H, std::span<const T> x, 
     }
     precondition(r, z);
     const T next = dot_product(r, z, threads), beta = next / rz;
+    if (!std::isfinite(beta)) {
+      trace.report.status = std::isfinite(next) ? Status::stagnated : Status::not_finite;
+      break;
+    }
     rz = next;
     parallel_blocks(d, piece, threads, [&](Size begin, Size end) {
       for (Size j = begin; j < end; ++j) p[at(j)] = z[at(j)] + beta * p[at(j)];

@@ -309,7 +309,7 @@ TEMPLATE_TEST_CASE("baselines: same bits for any number of threads", "[mfac]", f
   std::vector<std::vector<T>> expected;
   for (const int threads : {1, 2, 3}) {
     const auto H = operator_of(g, c.d, c.lambda, threads);
-    const baseline::Recursion<T> whole(H), many(H, 777);
+    const baseline::Recursion<T> whole(H), many(H, 777), few(H, 3000);
     std::vector<T> diagonal(c.d);
     many.diagonal(diagonal);
     const baseline::Dynamic<T> dynamic(H);
@@ -323,7 +323,8 @@ TEMPLATE_TEST_CASE("baselines: same bits for any number of threads", "[mfac]", f
                                              product(dynamic, first),
                                              product(woodbury, x),
                                              product(woodbury, first),
-                                             product(lu, x)};
+                                             product(lu, x),
+                                             product(few, x)};
     if (threads == 1) expected = got;
     for (std::size_t i = 0; i < got.size(); ++i) {
       INFO(i << ", " << threads << " threads");
@@ -444,6 +445,17 @@ TEST_CASE("baselines: in float conjugate gradients end at the rounding", "[mfac]
   const auto trace = baseline::conjugate_gradients<float>(H, x, y, options);
   CHECK(std::isfinite(trace.true_residual));
   CHECK(trace.true_residual > 1e-7);
+  // squares that overflow, and that underflow
+  const std::vector<float> large(c.d, 1e30F), small(c.d, 1e-30F);
+  CHECK(baseline::conjugate_gradients<float>(H, large, y).report.status == Status::not_finite);
+  const auto lost = baseline::conjugate_gradients<float>(H, small, y);
+  CHECK(lost.report.status == Status::stagnated);
+  CHECK(lost.true_residual == 1);
+  options.tolerance = 0;  // until nothing is left
+  const std::vector<float> flat(c.d), unit = row(g, 1, c.d);
+  const auto last =
+      baseline::conjugate_gradients<float>(operator_of(flat, c.d, 0.3), unit, y, options);
+  CHECK(last.report.status != Status::max_iterations);
 }
 
 TEST_CASE("baselines: a preconditioner from a sketch of the spectrum", "[mfac]") {

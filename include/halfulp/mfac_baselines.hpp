@@ -13,9 +13,7 @@
 ///
 /// All is in the working precision T, float or double, sums included, so that the digits an
 /// algorithm loses are lost here too. What must be exact is so only in exact arithmetic; LiSSA,
-/// DataInf and L-BFGS are approximations even there. What must be exact is so only in exact
-/// arithmetic; LiSSA, DataInf and L-BFGS are approximations even there. For answers use
-/// halfulp/mfac.hpp.
+/// DataInf and L-BFGS are approximations even there. For answers use halfulp/mfac.hpp.
 ///
 ///     const baseline::Operator<float> H(rows, d, 1e-5F);
 ///     baseline::Recursion<float> recursion(H);
@@ -201,7 +199,7 @@ struct IterationOptions {
 
 /// How an iteration went.
 struct Trace {
-  Report report;  ///< residual: the last of `residuals`; stagnated if p . H p underflows
+  Report report;  ///< residual: the last of `residuals`; stagnated where squares underflow
   std::vector<double> residuals;  ///< |x - H y|/|x| after each iteration, by the recurrence
   double true_residual = 0;       ///< the same at the end, from H y itself, in T
 };
@@ -298,9 +296,9 @@ struct LissaResult {
 ///
 ///     y_0 = x,   y_j = x + y_{j-1} - H_b y_{j-1}/s,   y ~ mean of y_depth/s,
 ///
-/// H_b = lambda I + mean of g_i g_i^T over the rows that were drawn. Its mean is
-/// (I - (I - H/s)^(depth + 1)) H^-1 x: a bias that falls as (1 - lambda/s)^depth, and a variance
-/// that falls as 1/repeats, and grows with depth up to a limit.
+/// H_b = lambda I + mean of g_i g_i^T over the rows that were drawn (the mean is taken in double).
+/// Its expectation is (I - (I - H/s)^(depth + 1)) H^-1 x: a bias that falls as (1 -
+/// lambda/s)^depth, and a variance that falls as 1/repeats, and grows with depth up to a limit.
 ///
 /// Good for: H of which only products with a few terms at a time can be had, and to one digit.
 /// Fails: s must be above |g_i|^2, not sigma^2/m, so that depth of the order of
