@@ -216,13 +216,13 @@ TEST_CASE("mfac optimize: three optimisers learn what can be learnt", "[mfac_pro
     CHECK(object["result"]["loss"].back() < object["result"]["loss"].front());
     const auto weights = halfulp::read_npy<float>(folder.path / "out" / "weights.npy").values;
     CHECK(weights.size() == 2 * 8 + 8 + 8 * 2 + 2);
-    CHECK(content(folder.path / "out" / "picture.svg").starts_with("<svg"));
+    CHECK(content(folder.path / "out" / "picture.svg").find("</svg>") != std::string::npos);
     const Run again = run(folder, "mfac optimize --threads 1 " + both + " --method " + method +
                                       " --out " + in(folder, "again"));
     REQUIRE(again.code == 0);
     CHECK(halfulp::read_npy<float>(folder.path / "again" / "weights.npy").values == weights);
   }
-  refused(folder, "mfac optimize " + x + ' ' + x, "must be one row or one column");
+  refused(folder, "mfac optimize " + x + ' ' + x, "must be (n,)");
   refused(folder, "mfac optimize " + x + ' ' + put(folder, "half.npy", Values(400, 0.5), {400}),
           "whole number");
   refused(folder, "mfac optimize " + both + " --hidden 3,x", "--hidden");
