@@ -465,7 +465,7 @@ TEST_CASE("sums have the same bits for any number of threads and size of vectors
           Result first;
           all_targets([&](std::int64_t target) {
             const std::string name = hwy::TargetName(target);
-            if (name.find("SSE") != std::string::npos || name == "SCALAR") return;
+            if (!name.starts_with("AVX") && !name.starts_with("NEON")) return;
             const Result here = run(2);
             if (first.gram.empty()) first = here;
             CHECK((here == first));
