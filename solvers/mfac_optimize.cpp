@@ -121,17 +121,17 @@ void run_optimize(const Options& options, const Common& common) {
   shape.classes = most + 1;
   const example::Network<float> network(shape, common.threads);
 
-  mfac::OptimizerOptions using_;
-  using_.method = mfac::method_from(options.method);
+  mfac::OptimizerOptions chosen;
+  chosen.method = mfac::method_from(options.method);
   const double rate = options.rate.value_or(options.method == "sgd" ? 0.03 : 1e-3);
-  using_.rate = rate;
-  using_.momentum = options.momentum.value_or(options.method == "adam" ? 0 : 0.9);
-  using_.decay = options.decay.value_or(0);
-  using_.size = options.size;
-  using_.window.damping = options.damping.value_or(0.01);
-  using_.window.normalisation = mfac::Normalisation::window;
-  using_.threads = common.threads;
-  mfac::Optimizer<float> optimizer(network.parameters(), using_);
+  chosen.rate = rate;
+  chosen.momentum = options.momentum.value_or(options.method == "adam" ? 0 : 0.9);
+  chosen.decay = options.decay.value_or(0);
+  chosen.size = options.size;
+  chosen.window.damping = options.damping.value_or(0.01);
+  chosen.window.normalisation = mfac::Normalisation::window;
+  chosen.threads = common.threads;
+  mfac::Optimizer<float> optimizer(network.parameters(), chosen);
 
   halfulp::TerminalProgress terminal(common.quiet || common.json);
   const halfulp::Progress progress = terminal.callback();
@@ -187,9 +187,9 @@ void run_optimize(const Options& options, const Common& common) {
                {"parameters", network.parameters()},
                {"method", options.method},
                {"rate", rate},
-               {"momentum", using_.momentum},
-               {"decay", using_.decay},
-               {"damping", using_.window.damping},
+               {"momentum", chosen.momentum},
+               {"decay", chosen.decay},
+               {"damping", chosen.window.damping},
                {"size", options.size},
                {"batch", options.batch},
                {"epochs", options.epochs}});
