@@ -287,7 +287,8 @@ void kill_and_resume(const std::string& name, const std::string& text, int count
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> uniform(0, 1);
   int killed = 0, runs = 0, went_on = 0, leftovers = 0;
-  for (int trial = 0; killed < count; ++trial) {
+  // On, where by chance or load none of so few came late enough to leave a state.
+  for (int trial = 0; killed < count || (went_on == 0 && trial < count + 12); ++trial) {
     const fs::path out = folder.path / "cut", states = folder.path / "states";
     fs::remove_all(out);
     fs::remove_all(states);
@@ -295,9 +296,9 @@ void kill_and_resume(const std::string& name, const std::string& text, int count
     for (int left = 1 + trial % 4; code < 0; --left) {
       // From 1 ms on: as many early as late, or anywhere.
       const double t = uniform(random);
-      const double after = left <= 0 || killed >= count ? -1
-                           : trial % 2 == 0             ? 0.001 * std::pow(1000 * 1.2 * seconds, t)
-                                                        : 0.001 + 1.1 * seconds * t;
+      const double after = left <= 0 || (killed >= count && went_on > 0) ? -1
+                           : trial % 2 == 0 ? 0.001 * std::pow(1000 * 1.2 * seconds, t)
+                                            : 0.001 + 1.1 * seconds * t;
       if (fs::exists(states / (name + ".state"))) ++went_on;
       code = start({"pde", "solve", input, "--threads", "1", "--out", out, "--checkpoint", states,
                     "--checkpoint-every", trial % 2 ? "0.002" : "0.02", "--resume"},
