@@ -10,7 +10,7 @@
 ///
 /// Columns are taken in tiles of a size that depends on m and k only. A sum over a tile's columns
 /// is 8 sums in double, or 16 in float, of every 8th or 16th product, at most 4096 products in all,
-/// and these are added in double, halves first; tiles follow each other in up to 64 lanes, their
+/// and these are added, halves first; tiles follow each other in up to 64 lanes, their
 /// number a function of the sizes, which are added in a tree. So the bits are the same for any
 /// number of threads, and on AVX2, AVX-512 and NEON; without a fused multiply-add (SSE) they are
 /// others.
