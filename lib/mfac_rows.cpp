@@ -713,6 +713,22 @@ void gram_and_project(const Gradients& gradients, Columns columns, std::span<con
   run(gradients, columns, x.data(), k, threads, gram, projections, squares, progress);
 }
 
+void solve_columns(
+    const Gradients& gradients, Columns columns, std::span<const double> factor,
+    const std::function<void(Columns c, const double* w, const double* squares)>& body) {
+  constexpr std::ptrdiff_t width = mfac_solve_columns;
+  std::vector<std::byte> buffer;
+  Array<double> w;
+  alignas(64) double squares[width];
+  Reader reader(gradients.data(), columns, buffer);
+  for (std::ptrdiff_t begin = columns.begin; begin < columns.end; begin += width) {
+    const std::ptrdiff_t end = std::min(begin + width, columns.end);
+    mfac_solve(reader.rows(begin, end), factor.data(),
+               w.resized(width * round_up(gradients.rows(), mfac_solve_rows)), squares);
+    body({begin, end}, w.get(), squares);
+  }
+}
+
 template void project(const Gradients&, Columns, std::span<const float>, std::ptrdiff_t,
                       Accumulation, int, std::span<double>, std::span<double>);
 template void project(const Gradients&, Columns, std::span<const double>, std::ptrdiff_t,

@@ -507,6 +507,95 @@ void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const 
   });
 }
 
+/// Forward substitution for C vectors of columns, 4 rows at a time: what comes before them in
+/// registers, then the block on the diagonal.
+template <int C, class Held, class Between>
+HWY_INLINE void solve_block(Held held, const typename Held::Type* g, std::ptrdiff_t g_stride,
+                            std::ptrdiff_t m, const double* factor, double* w, double* squares,
+                            const Between& between) {
+  constexpr int R = mfac_solve_rows;
+  constexpr std::ptrdiff_t stride = mfac_solve_columns;
+  const Tag<double> tag;
+  for (std::ptrdiff_t i = 0; i < m; i += R) {
+    between(i);
+    V<double> s[R][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q)
+        s[r][q] = load(held, tag, g + std::min(i + r, m - 1) * g_stride + q * lanes<double>);
+    for (std::ptrdiff_t k = 0; k < i; ++k, factor += R) {
+      V<double> x[C];
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) x[q] = hn::LoadU(tag, w + k * stride + q * lanes<double>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const V<double> f = hn::Set(tag, factor[r]);
+#pragma GCC unroll 16
+        for (int q = 0; q < C; ++q) s[r][q] = hn::NegMulAdd(f, x[q], s[r][q]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int t = 0; t < r; ++t) {
+        const V<double> f = hn::Set(tag, factor[R * r + t]);
+#pragma GCC unroll 16
+        for (int q = 0; q < C; ++q) s[r][q] = hn::NegMulAdd(f, s[t][q], s[r][q]);
+      }
+      const V<double> f = hn::Set(tag, factor[R * r + r]);
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) s[r][q] = hn::Mul(f, s[r][q]);
+    }
+    factor += R * R;
+#pragma GCC unroll 16
+    for (int q = 0; q < C; ++q) {
+      V<double> square = hn::LoadU(tag, squares + q * lanes<double>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        hn::StoreU(s[r][q], tag, w + (i + r) * stride + q * lanes<double>);
+        square = hn::MulAdd(s[r][q], s[r][q], square);
+      }
+      hn::StoreU(square, tag, squares + q * lanes<double>);
+    }
+  }
+}
+
+template <class T>
+double convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
+
+void solve(const Rows& rows, const double* factor, double* w, double* squares) {
+  constexpr int C = many_registers ? 6 : 2;
+  constexpr std::ptrdiff_t columns = mfac_solve_columns, step = C * lanes<double>;
+  static_assert(columns % step == 0 && columns % mfac_step == 0);
+  std::fill_n(squares, columns, 0.0);
+  if (rows.n == columns) {
+    by_storage(rows.storage, [&](auto held) {
+      using Type = typename decltype(held)::Type;
+      constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+      const auto* const g = reinterpret_cast<const Type*>(rows.numbers);
+      const std::ptrdiff_t end = columns + std::min(columns, rows.ahead);
+      for (std::ptrdiff_t j = 0; j < columns; j += step)
+        solve_block<C>(held, g + j, rows.stride, rows.m, factor, w + j, squares + j,
+                       [&](std::ptrdiff_t i) {  // the same rows of the next columns
+                         if (j == 0)
+                           for (std::ptrdiff_t r = i; r < std::min(i + 4, rows.m); ++r)
+                             for (std::ptrdiff_t at = columns; at < end; at += line)
+                               __builtin_prefetch(g + r * rows.stride + at, 0, 2);
+                       });
+    });
+    return;
+  }
+  // Fewer columns are copied to where the results will be.
+  for (std::ptrdiff_t i = 0; i < rows.m; ++i)
+    convert(rows.storage, rows.numbers + i * rows.stride * item_size(rows.storage), rows.n, 1.0,
+            w + i * columns);
+  constexpr int vectors = static_cast<int>(8 / lanes<double>);
+  for (std::ptrdiff_t j = 0; j < rows.n; j += 8)
+    solve_block<vectors>(Float64(), w + j, columns, rows.m, factor, w + j, squares + j,
+                         [](std::ptrdiff_t) {});
+}
+
 /// Calls body(from, j, lanes) for `n` numbers, the last few of them from a copy with zeros behind.
 template <class Type, class Body>
 HWY_INLINE void by_vectors(const Type* from, std::ptrdiff_t n, std::ptrdiff_t vector,
@@ -702,6 +791,7 @@ HWY_EXPORT(convert_double);
 HWY_EXPORT(convert_float);
 HWY_EXPORT(finish_double);
 HWY_EXPORT(finish_float);
+HWY_EXPORT(solve);
 HWY_EXPORT(largest);
 HWY_EXPORT(square);
 HWY_EXPORT(add_scaled);
@@ -769,6 +859,24 @@ void mfac_prefetch(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, 
   for (std::ptrdiff_t i = first; i < last; ++i)
     for (std::ptrdiff_t j = from; j < to; j += 64 / size)
       __builtin_prefetch(rows.numbers + (i * rows.stride + j) * size, 0, 2);  // second cache
+}
+void mfac_solve(const Rows& rows, const double* factor, double* w, double* squares) {
+  HWY_DYNAMIC_DISPATCH(solve)(rows, factor, w, squares);
+}
+std::vector<double> mfac_solve_factor(const double* factor, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t R = mfac_solve_rows;
+  std::vector<double> out;
+  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j) {
+    if (i >= n || j >= n || j > i) return 0.0;
+    return i == j ? 1 / factor[i + i * n] : factor[i + j * n];
+  };
+  for (std::ptrdiff_t i = 0; i < n; i += R) {
+    for (std::ptrdiff_t j = 0; j < i; ++j)
+      for (std::ptrdiff_t r = 0; r < R; ++r) out.push_back(element(i + r, j));
+    for (std::ptrdiff_t r = 0; r < R; ++r)
+      for (std::ptrdiff_t j = 0; j < R; ++j) out.push_back(element(i + r, i + j));
+  }
+  return out;
 }
 double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n) {
   return HWY_DYNAMIC_DISPATCH(largest)(storage, from, n);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "detail/mfac_gradients.hpp"
@@ -50,5 +51,11 @@ void gram_and_project(const Gradients& gradients, Columns columns, std::span<con
                       std::ptrdiff_t k, Accumulation accumulation, int threads,
                       std::span<double> gram, std::span<double> projections,
                       std::span<double> squares, const Progress& progress);
+/// W = L^-1 G, for up to 48 columns at a time: body(c, w, squares), where w[48 i + j - c.begin] =
+/// W_ij and squares[j - c.begin] = sum_i W_ij^2. `factor` is what mfac_solve_factor makes of L. On
+/// one thread.
+void solve_columns(
+    const Gradients& gradients, Columns columns, std::span<const double> factor,
+    const std::function<void(Columns c, const double* w, const double* squares)>& body);
 
 }  // namespace halfulp::mfac::detail

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "halfulp/mfac.hpp"
 
@@ -62,6 +63,18 @@ template <class T>
 void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
                   std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride,
                   bool fresh);
+
+/// Columns of W = L^-1 G at a time, and rows: what L is padded to.
+inline constexpr std::ptrdiff_t mfac_solve_columns = 48;
+inline constexpr std::ptrdiff_t mfac_solve_rows = 4;
+/// L as mfac_solve reads it: of each 4 rows their entries column by column, those left of the block
+/// on the diagonal; then the rows of that block, with the inverses of the diagonal of L; rows
+/// behind the last are zero. `factor` is n x n, column-major.
+[[nodiscard]] std::vector<double> mfac_solve_factor(const double* factor, std::ptrdiff_t n);
+/// w[48 i + j] = W_ij for the rows.n <= 48 columns of `rows`, and squares_j = sum_i W_ij^2. Room
+/// for 48 of both, and for rows up to a multiple of 4. Forward substitution: one column's bits do
+/// not depend on where it stands.
+void mfac_solve(const Rows& rows, const double* factor, double* w, double* squares);
 
 /// y_j = sum_j + scale x_j, where x may be null; past the caches if `stream`.
 template <class T>
