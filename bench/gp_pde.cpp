@@ -33,6 +33,10 @@ void measure(const char* path, int repeats) {
     evaluate.push_back(grid_watch.seconds());
     if (i > 0) continue;
     result["status"] = to_string(solution.report.status);
+    result["floor"] = solution.floor_estimate;
+    result["estimate"] = solution.error_estimate;
+    result["residual"] = solution.residual;
+    result["boundary"] = solution.boundary_residual;
     for (const auto& axis : solution.axes) result["modes"].push_back(axis.modes);
   }
   if (file.problem.exact) result["error"] = relative_error(file.problem, grid, values);

@@ -167,7 +167,8 @@ using Timings = std::vector<std::pair<std::string, double>>;
 /// What the solver did on one axis.
 struct AxisInfo {
   std::vector<Band> bands;                 ///< used
-  std::vector<double> spectrum_frequency;  ///< angular frequencies of the windowed spectrum
+  std::vector<double> spectrum_frequency;  ///< angular frequencies of the windowed spectrum; only
+                                           ///< of a Solver's first solve, later ones take none
   std::vector<double> spectrum;            ///< its amplitude (largest 1), forcing and boundary data
   std::ptrdiff_t features = 0;             ///< weighted Fourier features
   std::ptrdiff_t modes = 0;                ///< L2-orthonormal basis functions kept
