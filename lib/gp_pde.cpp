@@ -51,6 +51,8 @@ namespace {
 
 constexpr double eps = std::numeric_limits<double>::epsilon();
 constexpr double infinity = std::numeric_limits<double>::infinity();
+/// What rounding leaves of a residual in double, relative.
+constexpr double line_rounding = 32 * eps;
 void report_progress(const Checked& c, double fraction, const char* phase) {
   if (c.options.progress && !c.options.progress(fraction, phase)) throw Cancelled("gp_pde::Solver");
 }
@@ -216,8 +218,8 @@ struct Solver::Impl {
   Checked checked;
   std::vector<Spectrum> spectra;
   Discretisation disc;
-  GridEvaluator evaluator;       // residuals of repeated solves
-  std::optional<BoxSolver> box;  // solves in double
+  GridEvaluator evaluator;                   // residuals of repeated solves
+  std::optional<BoxSolver> box;              // solves in double
   std::shared_ptr<const LineOperator> line;  // likewise, in one dimension
   double line_distance = 0;                  // from the solution in double-double, relative L2
   /// The forcing that `line` was last asked for, compiled.
@@ -475,8 +477,9 @@ struct Solver::Impl {
       la::DdMatrix change(there.rows(), 1);
       for (Size i = 0; i < change.rows(); ++i) change.set(i, 0, there(i, 0) - values[i]);
       const double distance = relative(rms(change), rms(there));
-      if (!(found.worst() <= tolerance()) ||
-          !(distance <= (margin < 12 ? 3 * field.floor : tolerance())))
+      const bool to_rounding = distance <= 3 * field.floor && found.residual <= line_rounding;
+      if (!(found.worst() <= tolerance() && distance <= tolerance()) ||
+          (margin < 12 && !to_rounding))
         continue;
       line = std::move(candidate);
       line_distance = distance;
@@ -630,8 +633,7 @@ struct Solver::Impl {
       s.error_estimate += line_distance;
       // The distance is that of the forcing planned for. What the modes lack for another one is in
       // its residual, above rounding.
-      constexpr double rounding = 32 * eps;
-      if (quality.residual > rounding)
+      if (quality.residual > line_rounding)
         s.error_estimate += relative(quality.residual * quality.scale,
                                      field.smallest_eigenvalue * solution.line->rms);
     }
@@ -689,11 +691,10 @@ struct Solver::Impl {
       const la::FourierBasis& basis = solution.line ? solution.line->line->basis() : *disc.basis[k];
       info.features = basis.features();
       info.modes = basis.size();
-      info.nodes = rhs.sampled ? static_cast<Size>(rhs.axes[k].size())
-                   : !c.options.nodes_per_axis.empty()
-                       ? c.options.nodes_per_axis[k]
-                       : solution.line ? solution.line->line->nodes()
-                       : static_cast<Size>(disc.basis[k]->nodes().size());
+      info.nodes = rhs.sampled                         ? static_cast<Size>(rhs.axes[k].size())
+                   : !c.options.nodes_per_axis.empty() ? c.options.nodes_per_axis[k]
+                   : solution.line                     ? solution.line->line->nodes()
+                                   : static_cast<Size>(disc.basis[k]->nodes().size());
       info.smallest_pivot = basis.smallest_pivot();
       info.spectrum = spectra[k].amplitude;
       for (std::size_t i = 0; i < info.spectrum.size(); ++i)
@@ -756,8 +757,7 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
   if (!impl_->planned) {
     if (impl_->in_double()) {
       Solution::Impl solved = impl_->boxed(impl_->plan_in_double(rhs, quality, timings));
-      return impl_->first(
-          impl_->finish(std::move(solved), quality, rhs, std::move(timings)));
+      return impl_->first(impl_->finish(std::move(solved), quality, rhs, std::move(timings)));
     }
     field = impl_->plan(rhs, quality, timings);
     if (auto line = impl_->plan_line(rhs, field, quality, timings)) {
@@ -765,8 +765,7 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
       impl_->prepare(std::get<Expression>(forcing), rhs);
       return impl_->first(std::move(s));
     }
-    return impl_->first(
-        impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings)));
+    return impl_->first(impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings)));
   }
   impl_->sample_error = 0;
   if (impl_->box && !rhs.sampled) {

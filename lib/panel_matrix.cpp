@@ -37,13 +37,11 @@ void panel_product(std::ptrdiff_t columns, const double* a, const double* x, dou
       }
       for (int k = 0; k < together; ++k) {
         const V s = hn::Add(sum[k], part[k]), t = hn::Sub(s, sum[k]);
-        rest[k] =
-            hn::Add(rest[k], hn::Add(hn::Sub(sum[k], hn::Sub(s, t)), hn::Sub(part[k], t)));
+        rest[k] = hn::Add(rest[k], hn::Add(hn::Sub(sum[k], hn::Sub(s, t)), hn::Sub(part[k], t)));
         sum[k] = s;
       }
     }
-    for (int k = 0; k < together; ++k)
-      hn::StoreU(hn::Add(sum[k], rest[k]), d, y + row + k * lanes);
+    for (int k = 0; k < together; ++k) hn::StoreU(hn::Add(sum[k], rest[k]), d, y + row + k * lanes);
   }
 }
 

@@ -68,9 +68,7 @@ double root_mean_square(const double* v, Size n) {
 
 LineOperator::LineOperator(const Checked& c, std::shared_ptr<const la::FourierBasis> basis,
                            std::vector<Exponential> exponentials)
-    : basis_(std::move(basis)),
-      exponentials_(std::move(exponentials)),
-      length_(c.length(0).hi) {
+    : basis_(std::move(basis)), exponentials_(std::move(exponentials)), length_(c.length(0).hi) {
   squares_.assign(basis_->size(), 1.0);
   for (const Exponential& e : exponentials_)
     squares_.push_back(std::min(length_, 0.5 / std::fabs(e.rate.hi)));
@@ -188,8 +186,8 @@ void LineOperator::set_up_solution(const Checked& c) {
       const auto k = static_cast<Size>(i);
       mean += w[i] * exact(k, 0) / c.length(0);
       for (Size j = 0; j < columns; ++j)
-        row[j] += w[i] * (j < r ? basis_->at_nodes()(k, j) : exponentials_[j - r](x[i], 0)) /
-                  c.length(0);
+        row[j] +=
+            w[i] * (j < r ? basis_->at_nodes()(k, j) : exponentials_[j - r](x[i], 0)) / c.length(0);
     }
     conditions.push_back(std::move(row));
     data.push_back(mean);
@@ -230,12 +228,58 @@ void LineOperator::set_up_solution(const Checked& c) {
       solution.set(j, i, value);
       gain_[i] += squares_[j] * value.hi * value.hi;
     }
-  solution_ = la::PanelMatrix(solution);
+  la::DdMatrix constant(columns, 1);
   for (Size j = 0; j < columns; ++j) {
     dd sum = 0.0;
     for (Size s = 0; s < k; ++s) sum += inverse(j, n + s) * weight[n + s] * data[s];
-    constant_.push_back(sum.hi);
+    constant.set(j, 0, sum);
   }
+  split(solution, constant);
+}
+
+void LineOperator::split(const la::DdMatrix& solution, const la::DdMatrix& constant) {
+  const la::OneBlasThread one;
+  const Size m = solution.rows(), n = solution.cols();
+  const Size most = std::min(m, n);
+  Size kept = std::min(most / 2, la::PanelMatrix::height);
+  std::vector<double> a = solution.rounded(), s(most), u(m * most), vt(most * n);
+  const auto rows = static_cast<lapack_int>(m), columns = static_cast<lapack_int>(n);
+  if (LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', rows, columns, a.data(), rows, s.data(), u.data(), rows,
+                     vt.data(), static_cast<lapack_int>(most)) != 0)
+    kept = 0;  // as accurate, but rounding shows in the residual
+  // Whatever the rows of v, the sum of the parts is the whole.
+  la::DdMatrix v(kept, n);
+  for (Size k = 0; k < kept; ++k)
+    for (Size i = 0; i < n; ++i) v.set(k, i, vt[i * most + k]);
+  const la::DdMatrix along = la::multiply(solution, la::transpose(v), 1);
+  const la::DdMatrix rest = add_scaled(solution, -1.0, la::multiply(along, v, 1));
+  la::DdMatrix all(m, n + kept);
+  for (Size j = 0; j < m; ++j) {
+    for (Size i = 0; i < n; ++i) all.set(j, i, rest(j, i));
+    for (Size k = 0; k < kept; ++k) all.set(j, n + k, along(j, k));
+  }
+  la::DdMatrix along_constant(kept, 1);
+  for (Size k = 0; k < kept; ++k) {
+    dd sum = 0.0;
+    for (Size j = 0; j < m; ++j) sum += constant(j, 0) * u[k * m + j];
+    along_constant.set(k, 0, (sum / s[k]).hi);
+    strong_constant_.push_back(along_constant(k, 0).hi);
+  }
+  constant_ = add_scaled(constant, -1.0, la::multiply(along, along_constant, 1)).rounded();
+  strong_ = la::PanelMatrix(v);
+  solution_ = la::PanelMatrix(all);
+}
+
+std::vector<double> LineOperator::respond(const std::vector<double>& f, bool conditions) const {
+  std::vector<double> data(nodes_ + strong_.padded()), x(solution_.padded());
+  std::copy_n(f.begin(), nodes_, data.begin());
+  strong_.multiply(f.data(), data.data() + nodes_);
+  for (std::size_t k = 0; conditions && k < strong_constant_.size(); ++k)
+    data[nodes_ + static_cast<Size>(k)] += strong_constant_[k];
+  solution_.multiply(data.data(), x.data());
+  x.resize(unknowns());
+  for (std::size_t j = 0; conditions && j < x.size(); ++j) x[j] += constant_[j];
+  return x;
 }
 
 void LineOperator::set_up_residual(const Checked& c) {
@@ -257,8 +301,7 @@ void LineOperator::set_up_residual(const Checked& c) {
       const la::DdMatrix modes = basis_->evaluate(Points{end}, order);
       la::DdMatrix row(1, unknowns());
       for (Size j = 0; j < unknowns(); ++j)
-        row.set(0, j, j < modes.cols() ? modes(0, j)
-                                       : exponentials_[j - modes.cols()](end, order));
+        row.set(0, j, j < modes.cols() ? modes(0, j) : exponentials_[j - modes.cols()](end, order));
       add(std::move(row));
       of.factor.push_back(condition.coefficients[order]);
       of.length.push_back(std::pow(length_, order));
@@ -278,10 +321,10 @@ void LineOperator::set_up_residual(const Checked& c) {
 double LineOperator::formula_error(const RightHandSide& rhs) const {
   const std::vector<Points> grid{Points(points_[0].begin(), points_[0].begin() + nodes_)};
   const la::DdMatrix exact = rhs.on(grid);
-  std::vector<double> f(points_[0].size()), change(solution_.padded());
+  std::vector<double> f(points_[0].size());
   rhs.formula_double.on_grid(points_, f, 1);
   for (Size i = 0; i < nodes_; ++i) f[i] = (dd(f[i]) - exact(i, 0)).hi;
-  solution_.multiply(f.data(), change.data());
+  const std::vector<double> change = respond(f, false);
   double square = 0;
   for (Size j = 0; j < unknowns(); ++j) square += squares_[j] * change[j] * change[j];
   return std::sqrt(square);
@@ -294,12 +337,9 @@ LineField LineOperator::solve(const RightHandSide& rhs, double formula_error, Li
   std::vector<double> f(points_[0].size());
   rhs.formula_double.on_grid(points_, f, 1);
   watch.lap("sampling");
-  field.coefficients.resize(solution_.padded());
-  solution_.multiply(f.data(), field.coefficients.data());
-  field.coefficients.resize(unknowns());
+  field.coefficients = respond(f, true);
   double square = 0, noise = 0;
   for (Size j = 0; j < unknowns(); ++j) {
-    field.coefficients[j] += constant_[j];
     square += squares_[j] * field.coefficients[j] * field.coefficients[j];
   }
   for (Size i = 0; i < nodes_; ++i) noise += gain_[i] * f[i] * f[i];
@@ -357,8 +397,8 @@ std::shared_ptr<const la::PanelMatrix> LineOperator::evaluation(const std::vecto
   la::DdMatrix rows(modes.rows(), unknowns());
   for (Size j = 0; j < unknowns(); ++j)
     for (Size i = 0; i < rows.rows(); ++i)
-      rows.set(i, j, j < modes.cols() ? modes(i, j)
-                                      : exponentials_[j - modes.cols()](exact[i], order));
+      rows.set(i, j,
+               j < modes.cols() ? modes(i, j) : exponentials_[j - modes.cols()](exact[i], order));
   auto values = std::make_shared<const la::PanelMatrix>(rows);
   evaluated_.push_back({points, order, values});
   if (evaluated_.size() > kept) evaluated_.pop_front();

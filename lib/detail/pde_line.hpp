@@ -54,8 +54,8 @@ class LineOperator {
   /// solution: exactly, since its error at each node is known.
   [[nodiscard]] double formula_error(const RightHandSide& rhs) const;
   /// @param quality  residual and conditions, at points that were not used to solve
-  [[nodiscard]] LineField solve(const RightHandSide& rhs, double formula_error, LineQuality& quality,
-                                Timings& timings) const;
+  [[nodiscard]] LineField solve(const RightHandSide& rhs, double formula_error,
+                                LineQuality& quality, Timings& timings) const;
 
   [[nodiscard]] const la::FourierBasis& basis() const { return *basis_; }
   [[nodiscard]] Size nodes() const { return nodes_; }
@@ -64,6 +64,11 @@ class LineOperator {
   friend struct LineField;
   void choose_points(const Checked& c);
   void set_up_solution(const Checked& c);
+  /// @param constant  what the conditions' data alone give
+  void split(const la::DdMatrix& solution, const la::DdMatrix& constant);
+  /// Unknowns that values of the forcing at the nodes cause, with the conditions' data or with
+  /// homogeneous ones.
+  [[nodiscard]] std::vector<double> respond(const std::vector<double>& f, bool conditions) const;
   void set_up_residual(const Checked& c);
   /// Rows of the equation's terms, or their sum, at points; columns are the unknowns.
   [[nodiscard]] la::DdMatrix term(const Checked& c, int order, const Points& at) const;
@@ -81,10 +86,15 @@ class LineOperator {
   double length_ = 0;
   Size nodes_ = 0;
   std::vector<std::vector<double>> points_;  ///< one axis: nodes, then those of the residual
-  la::PanelMatrix solution_;                 ///< forcing at the nodes -> unknowns
-  std::vector<double> gain_;     ///< of each column of solution_: square of its L2 norm
+  /// Forcing at the nodes -> unknowns is a smooth function of x where the operator's inverse is
+  /// large. Its largest singular directions go apart, so that rounding along them is a change of
+  /// the solution in their own direction, which the equation hardly sees, and not one of every mode
+  /// by itself: solution_ * (f, strong_ * f + strong_constant_) + constant_, where the constants
+  /// are what the conditions' data give, which may cancel along those directions.
+  la::PanelMatrix strong_, solution_;
+  std::vector<double> gain_;  ///< of each node: square of the L2 norm of what a unit there causes
   std::vector<double> squares_;  ///< of the unknowns' functions: their L2 norms squared
-  std::vector<double> constant_; ///< what the conditions' data alone give
+  std::vector<double> strong_constant_, constant_;
   /// Unknowns -> each term at the points of the residual, then for each condition each of its
   /// derivatives at its end.
   la::PanelMatrix observed_;
