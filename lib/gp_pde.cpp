@@ -456,13 +456,22 @@ struct Solver::Impl {
     for (dd& p : grid[0]) x.push_back((p = p.hi).hi);
     const int zero[] = {0};
     const la::DdMatrix there = reference.values(grid, zero);
-    // At the falloff of nine bins its last digits are beyond those of a double.
-    for (const double margin : {9.0, 12.0}) {
+    // Frames on an axis eight times as long take the fewest functions for the digits of a double:
+    // n frequencies a side of a tone leave cot^(2n)(pi / (4 T)), 1e-16 for T = 8 and n = 8
+    // (Adcock, Huybrechs 2019, section 4). What they gain they lose in breadth: the band must be
+    // known within a bin.
+    struct Choice {
+      double extension, margin;
+    };
+    for (const Choice choice : {Choice{8, 1}, Choice{8, 2}, Choice{2, 12}}) {
       Stopwatch watch(timings);
+      const bool own = choice.extension > 2 && !c.axis[0].periodic;
+      if (choice.extension > 2 && !own) continue;
       std::shared_ptr<const la::FourierBasis> basis = disc.basis[0];
-      if (margin < 12) {
+      if (own) {
         la::BasisOptions o = line_basis_options(c);
-        o.margin = margin;
+        o.extension = choice.extension;
+        o.margin = choice.margin;
         o.max_modes = c.options.max_modes;
         basis = la::make_basis(c.end(0, 0), c.end(0, 1), disc.bands[0], o, c.cache.get());
       }
@@ -478,8 +487,7 @@ struct Solver::Impl {
       for (Size i = 0; i < change.rows(); ++i) change.set(i, 0, there(i, 0) - values[i]);
       const double distance = relative(rms(change), rms(there));
       const bool to_rounding = distance <= 3 * field.floor && found.residual <= line_rounding;
-      if (!(found.worst() <= tolerance() && distance <= tolerance()) ||
-          (margin < 12 && !to_rounding))
+      if (!(found.worst() <= tolerance() && distance <= tolerance()) || (own && !to_rounding))
         continue;
       line = std::move(candidate);
       line_distance = distance;
@@ -629,14 +637,7 @@ struct Solver::Impl {
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
     s.error_estimate = 4 * error_estimate + s.floor_estimate;
-    if (solution.line) {
-      s.error_estimate += line_distance;
-      // The distance is that of the forcing planned for. What the modes lack for another one is in
-      // its residual, above rounding.
-      if (quality.residual > line_rounding)
-        s.error_estimate += relative(quality.residual * quality.scale,
-                                     field.smallest_eigenvalue * solution.line->rms);
-    }
+    if (solution.line) s.error_estimate += line_distance;
     // Both discretisations fulfil u_t = g at a start up to what the modes leave of it.
     if (c.strong) s.error_estimate = std::max(s.error_estimate, quality.boundary);
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
@@ -728,7 +729,10 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
     LineField solved = impl_->line->solve(ready->rhs, ready->error, seen, timings);
     solved.line = impl_->line;
     const Quality quality{seen.residual, seen.scale, seen.boundary, seen.largest};
-    return impl_->finish(impl_->lined(std::move(solved)), quality, ready->rhs, std::move(timings));
+    // What these few modes lack for another forcing, the plan's in double-double may have.
+    if (quality.residual <= line_rounding && quality.boundary <= impl_->tolerance())
+      return impl_->finish(impl_->lined(std::move(solved)), quality, ready->rhs,
+                           std::move(timings));
   }
   if (impl_->checked.options.slabs != 1) {
     const auto* formula = std::get_if<Expression>(&forcing);
