@@ -632,12 +632,12 @@ struct Solver::Impl {
     }
     double distance = error_estimate;
     if (solution.line) {
-      s.floor_estimate = solution.line->floor;
+      // Estimated for this forcing; measured, against double-double, for the plan's.
+      s.floor_estimate = std::max(solution.line->floor, line_distance);
       distance = std::max(distance, line_distance);
     }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
-    s.error_estimate = 4 * error_estimate + s.floor_estimate;
-    if (solution.line) s.error_estimate += line_distance;
+    s.error_estimate = 4 * error_estimate + (solution.line ? 3 : 1) * s.floor_estimate;
     // Both discretisations fulfil u_t = g at a start up to what the modes leave of it.
     if (c.strong) s.error_estimate = std::max(s.error_estimate, quality.boundary);
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
