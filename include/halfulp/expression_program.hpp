@@ -261,9 +261,9 @@ T floor_mod(const T& a, const T& b) {
   }
 }
 
-/// Sine and cosine of n angles, within 0.75 units in the last place; out may be x. Vectors, with the
-/// same bits on every machine for angles up to 8e5; beyond, and where one is too near a zero of the
-/// function, the C library's.
+/// Sine and cosine of n angles, within 0.75 units in the last place; out may be x. Vectors, with
+/// the same bits on every machine for angles up to 8e5; beyond, and where one is too near a zero of
+/// the function, the C library's.
 void sine(std::ptrdiff_t n, const double* x, double* out);
 void cosine(std::ptrdiff_t n, const double* x, double* out);
 
@@ -548,7 +548,8 @@ void Program<T>::on_grid(std::span<const std::vector<T>> axes, std::span<T> out,
     return std::clamp<std::ptrdiff_t>(n / 8 * 8, 64, 1024);
   };
   for (const detail::Group& group : flat.groups) {
-    const std::ptrdiff_t count = points(group.axes), size = block_size(group.scratch);
+    const std::ptrdiff_t count = points(group.axes),
+                         size = std::min(block_size(group.scratch), count);
     std::vector<detail::Broadcast> maps;
     for (const auto& s : group.steps)
       if (s.op == detail::Op::expand) maps.emplace_back(group.axes, flat.axes[s.a], lengths);
