@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from gp_hm import processor
 from scipy.linalg import cho_factor, cho_solve
 
 CASES = ((100_000, 256), (1_000_000, 64))
@@ -82,7 +83,8 @@ def main():
             here = Path(__file__).parent
             sides = [Contenders([options.bench, *files, str(DAMPING)]),
                      Contenders([sys.executable, str(here / "peers/mfac.py"), *files, "--damping", str(DAMPING)])]
-            result["about"] = {key: value for side in sides for key, value in side.about.items()}
+            result["about"] = {"processor": processor(),
+                               **{key: value for side in sides for key, value in side.about.items()}}
             for turn in range(options.rounds):
                 for side in sides:
                     for name in side.names:
@@ -142,7 +144,7 @@ def write_rows(path, files):
                              f"{one['gram_of_gemm']:.2f} | {row['triad_gb_s']:.1f} | {one['product_of_triad']:.2f} | "
                              f"{row['read_gb_s']:.1f} | {one['product_of_two_reads']:.2f} | "
                              f"{one['k']['32']['times_one']:.1f} |")
-    put(path, "rows", [*lines, "", f"{run['blas']}, {run['compiler']}, {run['instruction_sets']}."])
+    put(path, "rows", [*lines, "", f"{processor()}, {run['blas']}, {run['compiler']}, {run['instruction_sets'][0]}."])
 
 
 def write(path, result):
