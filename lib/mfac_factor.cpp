@@ -291,6 +291,12 @@ void Factor::refine(std::span<const double> b, std::span<double> a) const {
     residual[at_index(i)] = sum.hi;
   }
   solve(residual);
+  double before = 0, change = 0;
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    before = std::fmax(before, std::fabs(a[at_index(i)]));
+    change = std::fmax(change, std::fabs(residual[at_index(i)]));
+  }
+  if (!(change <= before / 2)) return;
   for (std::ptrdiff_t i = 0; i < n; ++i) a[at_index(i)] += residual[at_index(i)];
 }
 

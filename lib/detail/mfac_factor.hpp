@@ -59,7 +59,7 @@ class Factor {
   /// x := L^-T x.
   void backward(std::span<double> x) const;
   /// a += K^-1 (b - K a), the residual in double-double, for a near K^-1 b: what is left is the
-  /// rounding of a, and of the products in K. 20 m^2 flops.
+  /// rounding of a, and of the products in K. Not where that would be no refinement. 20 m^2 flops.
   void refine(std::span<const double> b, std::span<double> a) const;
   /// K^-1 e for the last unit vector e: the backward substitution alone.
   void solve_newest(std::span<double> x) const;

@@ -129,18 +129,21 @@ double seen_through(const Rows& rows, const Factor& factor, std::span<const doub
 template <class T, class Rows>
 double push_through(const Rows& rows, const Factor& factor, const Damped& h, double condition,
                     std::vector<double>& a, std::span<const double> b, std::span<T> y) {
-  // A rounding of K, seen through G^T K^-1: no more than 1/(2 sqrt(m lambda)).
-  double through = condition * std::sqrt(h.shift()) * norm2(a) / 2;
+  const bool whole = factor.lost().row < 0;
+  // Where much cancels in G^T a, as it does for equal gradients, most of b is along eigenvectors of
+  // K with the least eigenvalues. The substitutions cost m roundings of a then; one is left of
+  // them.
+  if (whole && condition > 256 && h.shift() * norm2(a) > norm2(b) / 4) factor.refine(b, a);
   double along = 0;  // |G^T a|^2 = a.b - m lambda |a|^2
   for (std::size_t i = 0; i < a.size(); ++i) along += a[i] * (b[i] - h.shift() * a[i]);
   const double size = std::sqrt(std::fmax(along, 0.0));
-  // Where much cancels in G^T a, as it does for equal gradients, the substitutions cost m roundings
-  // of a: one is left of them, and the estimate is looked at again.
-  if (factor.lost().row < 0 && !(through <= 4 * condition * size)) {
-    factor.refine(b, a);
-    const double enough = 0x1p14 * size;
-    if (!(through <= enough))
-      through = std::fmin(through, seen_through<T>(rows, factor, a, enough, y, h.threads));
+  // A rounding of K, seen through G^T K^-1: no more than 1/(2 sqrt(m lambda)). A better estimate
+  // where that is much; one that is not small is no estimate, since it is of first order.
+  double through = condition * std::sqrt(h.shift()) * norm2(a) / 2;
+  const double enough = 0x1p14 * size;
+  if (whole && through > std::fmin(4 * condition, 0x1p24) * size && through > enough) {
+    const double seen = seen_through<T>(rows, factor, a, enough, y, h.threads);
+    if (seen <= 0x1p48 * size) through = std::fmin(through, seen);
   }
   const double terms = terms_of(factor, a);
   for (double& value : a) value *= h.normaliser;
@@ -225,8 +228,9 @@ Diagnosis inverse_product(const Rows& rows, Factor& factor, const Damped& h,
     if (given == 0) continue;
     const std::span<double> ac = part(std::span<double>(a), c, n);
     double norm = norm_of<T>(out, h.threads);
-    // |x|, G x (through G^T K^-1, |G| of it no more than sqrt(cond(H))/2) and a rounded, and K
-    const double terms = terms_of(factor, ac) / h.damping;
+    // |x|, G x (through G^T K^-1, |G| of it no more than sqrt(cond(H))/2), a and sums over rows
+    // rounded, and K
+    const double terms = (1 + std::sqrt(static_cast<double>(n))) * terms_of(factor, ac) / h.damping;
     double error = 0x1p-53 *
                    ((2 + std::sqrt(condition)) * given + terms +
                     condition * std::sqrt(h.shift()) / 2 * norm2(ac) / h.damping) /
