@@ -297,21 +297,32 @@ Entry extended_entry(const Core& core, const Options& options, Size m, const DdM
   };
   const dd product = dot(p, q);
   const double norms = std::sqrt(dot(p, p).hi) * std::sqrt(dot(q, q).hi);
-  if (core.by_columns())
-    return {(product * static_cast<double>(m)).hi,
+  if (core.by_columns()) {
+    const double value = (product * static_cast<double>(m)).hi;
+    return {same ? std::fmin(value, 1 / options.damping) : value,
             detail::extended_entry_error(core, norms, product.hi)};
+  }
   const dd rest = dd(same ? 1.0 : 0.0) - product;
   return {(rest / options.damping).hi, detail::extended_entry_error(core, norms, rest.hi)};
 }
 
-/// The same in double from w_i . w_j and the norms.
+/// The same in double from w_i . w_j and the norms. A rounding of A shows as |A| |A^-1 g_i|
+/// |A^-1 g_j|: |A^-1 g_i| is not above |w_i| over the root of A's smallest eigenvalue, and not
+/// above |A^-1 G| = rho either, which is small where small eigenvalues of A have nothing of G. The
+/// solution for w_i itself costs a rounding times cond(L).
 Entry entry(const Core& core, const Options& options, Size m, bool same, double dot, double norm_i,
             double norm_j) {
   const double unit = std::fmax(core.core_unit(), core.pass_unit());
-  const double error = unit * core.core_condition() * norm_i * norm_j;
+  double error = core.core_condition() * norm_i * norm_j;
+  if (!core.by_columns()) {
+    const double through = core.rho() * core.rho() * (core.largest() + core.shift());
+    error = std::fmin(error, through + std::sqrt(core.core_condition()) * norm_i * norm_j);
+  }
+  error *= unit;
   if (core.by_columns()) {
     const double value = static_cast<double>(m) * dot;
-    return {value, dot == 0 ? 0 : error / std::fabs(dot) + unit};
+    return {same ? std::fmin(value, 1 / options.damping) : value,
+            dot == 0 ? 0 : error / std::fabs(dot) + unit};
   }
   const double rest = same ? 1 - dot : -dot;
   // w_i or w_j may be 0: so is the entry then, and exactly

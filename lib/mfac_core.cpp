@@ -114,7 +114,8 @@ Core::Core(const Gradients& gradients, Columns columns, const Options& options, 
   n_ = by_columns_ ? width() : m;
   shift_ = static_cast<double>(m) * damping_;
   const bool single = options.gram == Accumulation::float32 && !by_columns_;
-  core_unit_ = single ? unit_single : unit_double;
+  // where H itself is factorised, sums are over m rows, one after the other
+  core_unit_ = single ? unit_single : by_columns_ ? 2 * unit_double : unit_double;
   pass_unit_ =
       options.products == Accumulation::float32 && !by_columns_ ? unit_single : unit_double;
   may_extend_ = options.precision == Precision::automatic && !single &&
