@@ -217,9 +217,9 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_ste
     // difference of: tiny points have been asked, and elsewhere what it is the difference of is
     // known.
     log_block(f, n, vs, xs, values, BesselMode::fast, BesselMode::accurate);
+    const auto tiny = [&](std::ptrdiff_t i) { return vs[i] * vs[i] + xs[i] * xs[i] < 0.0624; };
     for (std::ptrdiff_t i = 0; i < n; ++i) {
-      const bool tiny = vs[i] * vs[i] + xs[i] * xs[i] < 0.0624;
-      const bool good = tiny || std::fabs(values[i]) >= 0x1p-20 + 0x1p-30 * vs[i];
+      const bool good = std::fabs(values[i]) >= 0x1p-20 + 0x1p-30 * vs[i] || tiny(i);
       out[i] = static_cast<T>(good ? values[i] : bessel(f, vs[i], xs[i], BesselMode::accurate));
     }
   }
