@@ -763,7 +763,7 @@ HWY_INLINE void tiny_first(const Four& v, const Four& x, Four& value, Four& size
 /// With L = log(2/x) and v = n + mu, |mu| <= 1/2, Temme's formulas for K_mu and (x/2) K_{mu+1}
 /// times (x/2)^mu, then the recurrence upwards; log K = v L + the logarithm of that. The first is
 /// A + (B - mu A) L (1 - exp(-s))/s, s = 2 mu L, A and B the two functions in the table. What n >=
-/// 1 needs has x < 6e-4 and log K > 7: there two terms in q = (x/2)^2 are enough, and simple sums.
+/// 1 needs has x < 6e-4 and log K > 4: there two terms in q = (x/2)^2 are enough, and simple sums.
 template <bool Scaled>
 HWY_INLINE void tiny_second(const Four& v, const Four& x, Four& value) {
   const D d;
