@@ -13,8 +13,8 @@
 //   nonlinear terms by Newton's method with GMRES on that solve.
 //
 // N is the smallest that comes within a factor two of the method's best error. setup: what depends
-// on the operator only. data: forcing and boundary data. solve: from these to values on the output
-// grid. Medians.
+// on the operator only, and the formulas compiled. data: forcing and boundary data. solve: from
+// these to values on the output grid. Medians.
 #include <cblas.h>
 #include <fftw3.h>
 #include <lapacke.h>
@@ -146,6 +146,10 @@ struct Case {
         if (side.kind == pde::SideKind::periodic) throw Unsupported("periodic sides");
     source = file.linear ? forced(file.right_hand_side) : Expression();
     left = file.linear ? Expression() : forced(file.left) - forced(file.right_hand_side);
+    source_program_.emplace_back(source, names);
+    for (const auto& sides : p.sides)
+      side_programs_.push_back(
+          {Program<double>(sides[0].g, names), Program<double>(sides[1].g, names)});
   }
 
   [[nodiscard]] Size dimension() const { return std::ssize(names); }
@@ -166,16 +170,24 @@ struct Case {
     }
     return found;
   }
-  [[nodiscard]] Matrix values(const Expression& e, const std::vector<Vector>& axes) const {
+  [[nodiscard]] static Matrix values(const Program<double>& program,
+                                     const std::vector<Vector>& axes) {
     Matrix out(std::ssize(axes[0]), axes.size() > 1 ? std::ssize(axes[1]) : 1);
-    Program<double>(e, names).on_grid(axes, out.data);
+    program.on_grid(axes, out.data);
     return out;
+  }
+  [[nodiscard]] Matrix values(const Expression& e, const std::vector<Vector>& axes) const {
+    return values(Program<double>(e, names), axes);
+  }
+  /// What the operator applied to u equals, at points.
+  [[nodiscard]] Matrix source_values(const std::vector<Vector>& axes) const {
+    return values(source_program_[0], axes);
   }
   /// g of a side along the other axis (one value in 1-D).
   [[nodiscard]] Vector side_data(Size k, int s, const Vector& along) const {
     std::vector<Vector> axes(names.size(), along);
     axes[k] = {s == 0 ? intervals[k].lower : intervals[k].upper};
-    return values(side(k, s).g, axes).data;
+    return values(side_programs_[k][s], axes).data;
   }
   /// Constant coefficients by orders; Unsupported where one varies.
   [[nodiscard]] std::vector<std::pair<std::vector<int>, double>> constant_terms() const {
@@ -195,6 +207,8 @@ struct Case {
   [[nodiscard]] Expression forced(const Expression& e) const {
     return e.substitute(file.problem.forcing_symbol, std::get<Expression>(file.problem.forcing));
   }
+  std::vector<Program<double>> source_program_;
+  std::vector<std::array<Program<double>, 2>> side_programs_;
 };
 
 // ---- one dimension ----
@@ -226,7 +240,7 @@ class Integration {
   }
 
   void data() {
-    forcing_ = case_.values(case_.source, nodes_).data;
+    forcing_ = case_.source_values(nodes_).data;
     for (int s = 0; s < 2; ++s) ends_[s] = case_.side_data(0, s, {})[0];
   }
 
@@ -349,7 +363,7 @@ class Collocation1D {
   }
 
   void data() {
-    right_ = case_.file.linear ? case_.values(case_.source, grid_) : Matrix(n_ + 1, 1);
+    right_ = case_.file.linear ? case_.source_values(grid_) : Matrix(n_ + 1, 1);
     for (int s = 0; s < 2; ++s)
       if (row_of(s) >= 0) right_(row_of(s), 0) = case_.side_data(0, s, {})[0];
   }
@@ -557,7 +571,7 @@ class LegendreGalerkin {
   }
 
   void data() {
-    forcing_ = case_.values(case_.source, nodes_);
+    forcing_ = case_.source_values(nodes_);
     for (Size k = 0; k < 2; ++k)
       for (int s = 0; s < 2; ++s) {
         // From the upper end downwards, as the nodes are.
@@ -674,7 +688,7 @@ class Collocation2D {
 
   void data() {
     const std::vector<Vector> grid{axes_[0].nodes, axes_[1].nodes};
-    forcing_ = case_.file.linear ? case_.values(case_.source, grid)
+    forcing_ = case_.file.linear ? case_.source_values(grid)
                                  : Matrix(std::ssize(grid[0]), std::ssize(grid[1]));
     for (Size k = 0; k < 2; ++k) {
       const Factor& f = factors_[k];

@@ -1,8 +1,8 @@
 // Sums over gradients beside what the machine can do, all in one run: Gram matrices beside GEMM of
 // OpenBLAS in the same precision and with as many threads, products beside reading the gradients
-// from memory twice. Times are the least of several rounds in which all take turns; ratios are what
-// to look at where others use the machine as well. With one thread, time is that of the processor.
-// Prints one JSON object.
+// from memory twice and beside the bandwidth of STREAM's triad. Times are the least of several
+// rounds in which all take turns; ratios are what to look at where others use the machine as well.
+// With one thread, time is that of the processor. Prints one JSON object.
 //
 //   bench_mfac_rows [--threads N] [--rounds N] [--dimension D --rows M]...
 //     1 thread, 8 rounds, (1e5, 256), (1e6, 64) and (2^20, 64) unless said
@@ -96,6 +96,23 @@ double read(const std::byte* from, std::ptrdiff_t bytes) {
   return static_cast<double>(sum);
 }
 
+/// STREAM's triad, a = b + 3 c, on numbers that no cache holds: 24 bytes of each.
+class Triad {
+ public:
+  static constexpr std::ptrdiff_t numbers = std::ptrdiff_t{1} << 24;
+  void operator()() {
+    halfulp::parallel_blocks(numbers, std::ptrdiff_t{1} << 19, threads,
+                             [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                               for (std::ptrdiff_t i = begin; i < end; ++i)
+                                 a_[i] = b_[i] + 3.0 * c_[i];
+                             });
+  }
+
+ private:
+  std::vector<double> values_ = std::vector<double>(3 * numbers, 1.0);
+  double *a_ = values_.data(), *b_ = a_ + numbers, *c_ = b_ + numbers;
+};
+
 json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
   const auto size = [](std::ptrdiff_t n) { return static_cast<std::size_t>(n); };
   Gradients g = Gradients::zeros(m, d, storage);
@@ -117,6 +134,8 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
   const std::span<const float> xs(x);
   Race race;
   race.add("read", [&] { sink = read(g.data().numbers, bytes); });
+  Triad triad;
+  race.add("triad", [&] { triad(); });
   race.add("dgemm", [&] {
     cblas_dgemm(row_major, no, yes, n, n, n, 1, a.data(), n, a.data(), n, 0, c.data(), n);
   });
@@ -144,6 +163,7 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
            {"m", m},
            {"storage", mfac::to_string(storage)},
            {"read_gb_s", 1e-9 * static_cast<double>(bytes) / time.at("read")},
+           {"triad_gb_s", 24e-9 * Triad::numbers / time.at("triad")},
            {"dgemm_gflop_s", unit / time.at("dgemm")},
            {"sgemm_gflop_s", unit / time.at("sgemm")}};
   for (const std::string type : {"double", "float"}) {
@@ -156,6 +176,8 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
     one["gram_of_gemm"] = one["gram_gflop_s"].get<double>() /
                           out[type == "double" ? "dgemm_gflop_s" : "sgemm_gflop_s"].get<double>();
     one["product_of_two_reads"] = 2 * time.at("read") / product(1);
+    one["product_of_triad"] =
+        2e-9 * static_cast<double>(bytes) / product(1) / out["triad_gb_s"].get<double>();
     for (const int k : numbers)
       one["k"][std::to_string(k)] = {{"times_one", product(k) / product(1)},
                                      {"gflop_s", 4e-9 * work * k / product(k)}};

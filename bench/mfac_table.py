@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""bench/mfac_table.py BENCH_MFAC [--rounds N] [--json OUT.json] [--write PAGE.md]: M-FAC beside its peers.
+"""bench/mfac_table.py BENCH_MFAC [--rounds N] [--json OUT.json] [--write PAGE.md]: M-FAC beside its peers;
+bench/mfac_table.py --rows ROWS.json... --write PAGE.md: what bench_mfac_rows has written, beside the machine.
 
 (d, m) = (1e5, 256) and (1e6, 64), gradients of normal numbers in float32, damping 1e-5. All contenders, those
 of BENCH_MFAC and of bench/peers/mfac.py, take turns in each of N rounds (5 unless said) on all threads; times
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from gp_hm import processor
 from scipy.linalg import cho_factor, cho_solve
 
 CASES = ((100_000, 256), (1_000_000, 64))
@@ -55,11 +57,17 @@ def reference(g, x):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bench")
+    parser.add_argument("bench", nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--rows", type=Path, nargs="+")
     options = parser.parse_args()
+    if options.rows:
+        write_rows(options.write, options.rows)
+        return
+    if not options.bench:
+        parser.error("BENCH_MFAC is missing")
     result = {"schema": 1, "damping": DAMPING, "cases": []}
     for d, m in CASES:
         random = np.random.default_rng(d)
@@ -75,7 +83,8 @@ def main():
             here = Path(__file__).parent
             sides = [Contenders([options.bench, *files, str(DAMPING)]),
                      Contenders([sys.executable, str(here / "peers/mfac.py"), *files, "--damping", str(DAMPING)])]
-            result["about"] = {key: value for side in sides for key, value in side.about.items()}
+            result["about"] = {"processor": processor(),
+                               **{key: value for side in sides for key, value in side.about.items()}}
             for turn in range(options.rounds):
                 for side in sides:
                     for name in side.names:
@@ -111,6 +120,33 @@ def main():
         write(options.write, result)
 
 
+def put(path, name, lines):
+    """Lines between the marks of figures `name`."""
+    page = path.read_text()
+    begin, end = f"<!-- figures:begin {name} -->", "<!-- figures:end -->"
+    head, rest = page.split(begin, 1)
+    path.write_text(head + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
+
+
+def write_rows(path, files):
+    lines = ["", "| d | m | held as | sums in | threads | GEMM, GFlop/s | Gram matrix, of GEMM | triad, GB/s | "
+             "one product, of triad | reading, GB/s | one product, of reading | 32 products, times one |",
+             "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    for file in files:
+        run = json.loads(file.read_text())
+        for row in run["rows"]:
+            for kind in ("double", "float"):
+                if kind == "float" and row["storage"] == "fp64":
+                    continue  # sums of doubles are formed in double
+                one = row[kind]
+                gemm = row["dgemm_gflop_s" if kind == "double" else "sgemm_gflop_s"]
+                lines.append(f"| {row['d']} | {row['m']} | {row['storage']} | {kind} | {run['threads']} | {gemm:.1f} | "
+                             f"{one['gram_of_gemm']:.2f} | {row['triad_gb_s']:.1f} | {one['product_of_triad']:.2f} | "
+                             f"{row['read_gb_s']:.1f} | {one['product_of_two_reads']:.2f} | "
+                             f"{one['k']['32']['times_one']:.1f} |")
+    put(path, "rows", [*lines, "", f"{processor()}, {run['blas']}, {run['compiler']}, {run['instruction_sets'][0]}."])
+
+
 def write(path, result):
     lines = []
     for case in result["cases"]:
@@ -136,10 +172,7 @@ def write(path, result):
     about = result["about"]
     lines += ["", "In brackets: how many times as long as halfulp with sums in double. " + ", ".join(
         f"{key} {value}" for key, value in about.items() if isinstance(value, str)) + "."]
-    page = path.read_text()
-    begin, end = "<!-- figures:begin peers -->", "<!-- figures:end -->"
-    head, rest = page.split(begin, 1)
-    path.write_text(head + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
+    put(path, "peers", lines)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ def processor():
 
 
 def seconds(value):
+    if value < 1e-4:
+        return f"{value * 1e6:.1f} µs"
     return f"{value * 1e3:.2f} ms" if value < 1 else f"{value:.2f} s"
 
 

@@ -25,7 +25,7 @@ bool is_logarithm(BesselFunction f) { return f <= BesselFunction::log_k_scaled; 
 struct Cells {
   std::array<detail::BesselCell, detail::bessel_cell_bins> cell{};
   /// Of what is left out and rounded, but for the last additions; of none: below everything.
-  std::array<double, detail::bessel_cell_bins + 1> bound;
+  std::array<double, detail::bessel_bins_in_all> bound;
 };
 
 /// The cells of each bin, but for those next to u = 0 where K is not smooth in u.
@@ -101,13 +101,14 @@ Cells make_cells(bool second, bool accurate) {
   return cells;
 }
 
-using Workspace = detail::BlockWorkspace<17, 2, 3>;
+using Workspace = detail::BlockWorkspace<19, 3, 3>;
 Workspace& workspace() {
   static thread_local Workspace work;
   return work;
 }
 
-/// The points with w < 40.3, by cells, and those that are no numbers, by the scalar functions.
+/// The points with w < 40.3, by cells or as tiny ones, and what vectors cannot do by the scalar
+/// functions.
 void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::BesselTask task,
                 double* out, detail::BesselPoints& weak, BesselMode scalar) {
   static const Cells all[2][2] = {{make_cells(false, false), make_cells(false, true)},
@@ -116,7 +117,7 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   const detail::BesselPoints& points = narrow.points;
   const std::ptrdiff_t n = points.size;
   detail::bessel_bins(narrow, task.second);
-  const auto start = detail::sort_by_bins<detail::bessel_cell_bins + 1>(narrow);
+  const auto start = detail::sort_by_bins<detail::bessel_bins_in_all>(narrow);
   for (int b = 0; b < detail::bessel_cell_bins; ++b)
     if (start[b] < start[b + 1] && cells.cell[b].rows > 0)
       detail::bessel_add_cell(start[b], start[b + 1], narrow, cells.cell[b], task.accurate);
@@ -138,7 +139,7 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   for (std::ptrdiff_t begin = 0, end = 0; begin < uncertain; begin = end) {
     const std::int32_t bin = narrow.bin[again[begin]];
     while (end < uncertain && end < begin + 64 && narrow.bin[again[end]] == bin) ++end;
-    if (bin == detail::bessel_cell_bins || cells.cell[bin].rows == 0) continue;
+    if (bin >= detail::bessel_cell_bins || cells.cell[bin].rows == 0) continue;
     std::uint64_t left = detail::bessel_exact_cell(again + begin, static_cast<int>(end - begin),
                                                    narrow, task.second, cells.cell[bin], values);
     if (end - begin < 64) left &= (std::uint64_t{1} << (end - begin)) - 1;
@@ -149,13 +150,22 @@ void log_narrow(BesselFunction f, const detail::BesselNarrow& narrow, detail::Be
   }
   if (!together)
     for (std::ptrdiff_t i = 0; i < n; ++i) out[points.place[i]] = values[i];
-  for (int b = 0; b <= detail::bessel_cell_bins; ++b) {
+  // the accurate mode has no vectors for tiny points
+  detail::BesselPoints tiny{workspace().numbers(17), workspace().numbers(18), workspace().places(2),
+                            0};
+  for (int b = 0; b < detail::bessel_bins_in_all; ++b) {
     if (b < detail::bessel_cell_bins && cells.cell[b].rows > 0) continue;
+    const bool scalar_bin = task.accurate || b > detail::bessel_tiny_bin;
     for (std::ptrdiff_t k = start[b]; k < start[b + 1]; ++k) {
       const std::int32_t i = narrow.order[k];
-      out[points.place[i]] = bessel(f, points.v[i], points.x[i], scalar);
+      if (scalar_bin)
+        out[points.place[i]] = bessel(f, points.v[i], points.x[i], scalar);
+      else
+        tiny.add(points.v[i], points.x[i], points.place[i]);
     }
   }
+  if (tiny.size > 0)
+    detail::bessel_tiny_points(tiny, task, scalar == BesselMode::accurate, out, weak);
 }
 
 void log_block(BesselFunction f, std::ptrdiff_t n, const double* v, const double* x, double* out,
@@ -204,10 +214,12 @@ void log_block(BesselFunction f, std::ptrdiff_t n, const T* v, std::size_t v_ste
   } else {
     double* const values = work.numbers(11);
     // The fast vectors have digits to spare, but where the logarithm is small beside what it is the
-    // difference of.
+    // difference of: tiny points have been asked, and elsewhere what it is the difference of is
+    // known.
     log_block(f, n, vs, xs, values, BesselMode::fast, BesselMode::accurate);
+    const auto tiny = [&](std::ptrdiff_t i) { return vs[i] * vs[i] + xs[i] * xs[i] < 0.0624; };
     for (std::ptrdiff_t i = 0; i < n; ++i) {
-      const bool good = std::fabs(values[i]) >= 0x1p-20 + 0x1p-30 * vs[i];
+      const bool good = std::fabs(values[i]) >= 0x1p-20 + 0x1p-30 * vs[i] || tiny(i);
       out[i] = static_cast<T>(good ? values[i] : bessel(f, vs[i], xs[i], BesselMode::accurate));
     }
   }

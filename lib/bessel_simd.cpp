@@ -1,6 +1,7 @@
 #include "detail/bessel_simd.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <initializer_list>
@@ -419,10 +420,10 @@ void bins(const BesselNarrow& narrow, bool second) {
     row = hn::Min(hn::Max(row, hn::Zero(d)), hn::Set(d, bessel_cell_rows - 1));
     const V sixths = hn::Mul(t, hn::Set(d, 6.0));
     V column = hn::Min(hn::Floor(sixths), hn::Set(d, 5.0));
-    auto good =
+    const auto in_row = hn::Le(inverse_w, hn::Set(d, bessel_cell_inverse_w[0]));
+    const auto good =
         hn::And(hn::And(hn::Ge(v, hn::Zero(d)), hn::Ge(x, hn::Set(d, bessel_simd_least_x))),
-                hn::And(hn::Le(inverse_w, hn::Set(d, bessel_cell_inverse_w[0])),
-                        hn::Ge(inverse_w, hn::Set(d, bessel_cell_inverse_w[bessel_cell_rows]))));
+                hn::Ge(inverse_w, hn::Set(d, bessel_cell_inverse_w[bessel_cell_rows])));
     if (second) {
       const auto first = hn::Lt(sixths, one);
       // the first column, in the fine rows cut into halves
@@ -434,7 +435,8 @@ void bins(const BesselNarrow& narrow, bool second) {
       column = hn::IfThenElse(cut, part, column);
     }
     V bin = hn::MulAdd(row, hn::Set(d, bessel_cell_columns), column);
-    bin = hn::IfThenElse(good, bin, hn::Set(d, bessel_cell_rows * bessel_cell_columns));
+    bin = hn::IfThenElse(in_row, bin, hn::Set(d, bessel_tiny_bin));
+    bin = hn::IfThenElse(good, bin, hn::Set(d, bessel_tiny_bin + 1.0));
     hn::StoreU(hn::DemoteTo(di, bin), di, narrow.bin + i);
   }
 }
@@ -649,6 +651,217 @@ std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& na
   return uncertain;
 }
 
+// ---- w < 1/4, and the second kind next to x = 0 -------------------------------------------------
+
+/// log y for a normal y > 0, to 2^-62 of max(1, |log|).
+HWY_INLINE Pair logarithm(V y) {
+  const D d;
+  const auto index = hn::ShiftRight<48>(hn::BitCast(DU(), y));
+  const V e = exponent_of(y), one = hn::Set(d, 1.0), two = hn::Set(d, 2.0);
+  const Pair product = product_exact(mantissa_of(y), look_up(bessel_log_table[0], index));
+  const V r = hn::Sub(one, product.hi);
+  const V hi = hn::MulAdd(e, hn::Set(d, ln2_hi), hn::Mul(two, look_up(bessel_log_table[1], index)));
+  V lo = hn::MulAdd(e, hn::Set(d, ln2_lo), hn::Mul(two, look_up(bessel_log_table[2], index)));
+  V q = hn::Set(d, -1.0 / 11);
+  for (int k = 10; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, -1.0 / k));
+  const Pair leading = difference_exact(hi, r);
+  lo = hn::Add(hn::MulAdd(product.lo, hn::Add(one, r), lo), leading.lo);
+  return {leading.hi, hn::MulAdd(hn::Mul(r, r), q, lo)};
+}
+
+constexpr auto reciprocal_factorial = [] {
+  std::array<double, 15> c{};
+  double factorial = 1;  // exact
+  for (int j = 0; j < 15; ++j) c[j] = 1 / (factorial *= std::max(j, 1));
+  return c;
+}();
+
+/// (1 - exp(-s))/(2 mu) for s = 2 mu l, |s| < 700, l > 0, in two parts, and exp(-s).
+struct Fall {
+  Pair mean;
+  V end;
+};
+HWY_INLINE Fall fall(V mu, const Pair& l) {
+  const D d;
+  const DU du;
+  const V one = hn::Set(d, 1.0), zero = hn::Zero(d), twice = hn::Add(mu, mu);
+  Pair s = product_exact(twice, l.hi);
+  s.lo = hn::MulAdd(twice, l.lo, s.lo);
+  const V k = hn::Round(hn::Mul(s.hi, hn::Set(d, -0x1.71547652b82fep+0)));
+  const V r = hn::Sub(hn::NegMulAdd(k, hn::Set(d, ln2_hi), hn::Neg(s.hi)),
+                      hn::MulAdd(k, hn::Set(d, ln2_lo), s.lo));
+  // (e^r - 1 - r)/r to r^13
+  V p = hn::Set(d, reciprocal_factorial[14]);
+  for (int j = 13; j >= 2; --j) p = hn::MulAdd(p, r, hn::Set(d, reciprocal_factorial[j]));
+  p = hn::Mul(p, r);
+  // k + 1023 as the low bits of 1.5 2^52 + k + 1023
+  const auto biased = hn::BitCast(du, hn::Add(k, hn::Set(d, 0x1.8p52 + 1023)));
+  const V power = hn::BitCast(d, hn::ShiftLeft<52>(biased));
+  // where k = 0, l times 1 + p; else (1 - 2^k - 2^k (r + r p))/(2 mu)
+  const auto whole = hn::Eq(k, zero);
+  const Pair near = sum_ordered(l.hi, hn::Mul(l.hi, p));
+  const V scaled_r = hn::Mul(power, r), rise = hn::MulAdd(scaled_r, p, scaled_r);
+  const Pair part = difference_exact(hn::Sub(one, power), scaled_r);
+  const V part_lo = hn::NegMulAdd(scaled_r, p, part.lo);
+  const V inverse = hn::Div(one, hn::IfThenElse(whole, one, twice));
+  const V far = hn::Mul(hn::Add(part.hi, part_lo), inverse);
+  const V far_lo = hn::Mul(hn::Add(minus_product(part.hi, far, twice), part_lo), inverse);
+  return {{hn::IfThenElse(whole, near.hi, far),
+           hn::IfThenElse(whole, hn::MulAdd(l.lo, p, hn::Add(near.lo, l.lo)), far_lo)},
+          hn::Add(power, rise)};
+}
+
+/// A cell of bessel_tiny.
+HWY_INLINE Four tiny_cell(int number, const Four& a, const Four& b) {
+  const D d;
+  const double* c = bessel_tiny + bessel_tiny_start[number];
+  const int rows = static_cast<int>(*c);
+  c += 2;
+  Four s, p;
+  for (int k = 0; k < 4; ++k) s.v[k] = hn::Zero(d);
+  for (int row = 0; row < rows; ++row) {
+    const double* const end = c + 1 + static_cast<int>(*c);
+    for (V& each : p.v) each = hn::Set(d, c[1]);
+    for (c += 2; c < end; ++c) {
+      const V next = hn::Set(d, *c);
+      for (int k = 0; k < 4; ++k) p.v[k] = hn::MulAdd(p.v[k], b.v[k], next);
+    }
+    for (int k = 0; k < 4; ++k) s.v[k] = hn::MulAdd(s.v[k], a.v[k], p.v[k]);
+  }
+  return s;
+}
+
+/// log I = log(Gamma(1 + v) G) - v (log(2/x) + log(Gamma(1 + v))/v), G = (x/2)^-v I_v(x), and the
+/// sum of the sizes of the two.
+template <bool Scaled>
+HWY_INLINE void tiny_first(const Four& v, const Four& x, Four& value, Four& size) {
+  const D d;
+  Four a, b, q;
+  for (int k = 0; k < 4; ++k) {
+    const V half = hn::Mul(x.v[k], hn::Set(d, 0.5));
+    q.v[k] = hn::Mul(half, half);
+    a.v[k] = hn::MulSub(v.v[k], hn::Set(d, 8.0), hn::Set(d, 1.0));
+    b.v[k] = hn::MulSub(q.v[k], hn::Set(d, 128.0), hn::Set(d, 1.0));
+  }
+  const Four gamma = tiny_cell(0, a, b), series = tiny_cell(1, a, b);
+  for (int k = 0; k < 4; ++k) {
+    const Pair log_half = logarithm(hn::Mul(x.v[k], hn::Set(d, 0.5)));
+    const Pair sum = difference_exact(gamma.v[k], log_half.hi);
+    const Pair power = product_exact(v.v[k], sum.hi);
+    const V rest = hn::Mul(q.v[k], series.v[k]);
+    V low = hn::MulAdd(v.v[k], hn::Sub(sum.lo, log_half.lo), power.lo);
+    Pair all = difference_exact(rest, power.hi);
+    size.v[k] = hn::Add(rest, power.hi);
+    if (Scaled) {
+      low = hn::Sub(low, all.lo);
+      all = difference_exact(all.hi, x.v[k]);
+    }
+    value.v[k] = hn::Add(all.hi, hn::Sub(all.lo, low));
+  }
+}
+
+/// With L = log(2/x) and v = n + mu, |mu| <= 1/2, Temme's formulas for K_mu and (x/2) K_{mu+1}
+/// times (x/2)^mu, then the recurrence upwards; log K = v L + the logarithm of that. The first is
+/// A + (B - mu A) L (1 - exp(-s))/s, s = 2 mu L, A and B the two functions in the table. What n >=
+/// 1 needs has x < 6e-4 and log K > 4: there two terms in q = (x/2)^2 are enough, and simple sums.
+template <bool Scaled>
+HWY_INLINE void tiny_second(const Four& v, const Four& x, Four& value) {
+  const D d;
+  const V one = hn::Set(d, 1.0), two = hn::Set(d, 2.0), half = hn::Set(d, 0.5);
+  Four n, mu, square, q, a, b;
+  for (int k = 0; k < 4; ++k) {
+    n.v[k] = hn::Round(v.v[k]);
+    mu.v[k] = hn::Sub(v.v[k], n.v[k]);
+    square.v[k] = hn::Mul(mu.v[k], mu.v[k]);
+    const V half_x = hn::Mul(x.v[k], half);
+    q.v[k] = hn::Mul(half_x, half_x);
+    a.v[k] = hn::MulSub(square.v[k], hn::Set(d, 8.0), one);
+    b.v[k] = hn::MulSub(q.v[k], hn::Set(d, 128.0), one);
+  }
+  const Four odd = tiny_cell(2, a, b), even = tiny_cell(3, a, b);
+  for (int k = 0; k < 4; ++k) {
+    const Pair log_half = logarithm(hn::Mul(x.v[k], half));
+    const Pair l = {hn::Neg(log_half.hi), hn::Neg(log_half.lo)};
+    const V m = mu.v[k], qk = q.v[k];
+    const Fall f = fall(m, l);
+    // B - mu A = 1 + c
+    const V c = hn::NegMulAdd(m, odd.v[k], even.v[k]);
+    V low = hn::Add(f.mean.lo, hn::MulAdd(c, f.mean.hi, odd.v[k]));
+    low = hn::MulAdd(c, f.mean.lo, low);
+    Pair r = sum_exact(f.mean.hi, low);
+    const auto first = hn::Lt(n.v[k], half);
+    if (!hn::AllTrue(d, first)) {
+      const V square_k = square.v[k];
+      const V up = hn::Div(one, hn::Sub(one, m)), down = hn::Div(one, hn::Add(one, m));
+      // Gamma(1 + mu)/2 and Gamma(1 - mu) exp(-s)/2: B +- mu A to q^2 less what q adds
+      const V q_up = hn::Mul(qk, hn::MulAdd(hn::Mul(qk, half), hn::Div(one, hn::Sub(two, m)), one));
+      const V q_down =
+          hn::Mul(qk, hn::MulAdd(hn::Mul(qk, half), hn::Div(one, hn::Add(two, m)), one));
+      const V plus = hn::Add(one, hn::MulAdd(m, odd.v[k], even.v[k]));
+      const V p0 = hn::Div(hn::Mul(half, plus), hn::MulAdd(q_up, up, one));
+      const V r0 =
+          hn::Mul(hn::Div(hn::Mul(half, hn::Add(one, c)), hn::MulAdd(q_down, down, one)), f.end);
+      const V f1 = hn::Div(hn::Add(r.hi, hn::Add(p0, r0)), hn::Add(hn::Sub(one, square_k), qk));
+      const V p1 = hn::Mul(p0, up), r1 = hn::Mul(r0, down);
+      const V f2 =
+          hn::Div(hn::MulAdd(two, f1, hn::Add(p1, r1)), hn::Sub(hn::Set(d, 4.0), square_k));
+      const V p2 = hn::Div(p1, hn::Sub(two, m));
+      V k1 = hn::MulAdd(qk, hn::Sub(p1, f1), p0);
+      k1 = hn::MulAdd(hn::Mul(qk, qk), hn::MulSub(half, p2, f2), k1);
+      const V k2 = hn::MulAdd(hn::Add(one, m), k1, hn::Mul(qk, r.hi));
+      const V higher = hn::IfThenElse(hn::Eq(n.v[k], one), k1, k2);
+      r = {hn::IfThenElse(first, r.hi, higher), hn::IfThenElseZero(first, r.lo)};
+    }
+    const Pair power = product_exact(v.v[k], l.hi);
+    const Pair rest = logarithm(r.hi);
+    low = hn::Add(hn::MulAdd(v.v[k], l.lo, power.lo), hn::Add(rest.lo, hn::Div(r.lo, r.hi)));
+    Pair all = sum_exact(power.hi, rest.hi);
+    if (Scaled) {
+      low = hn::Add(low, all.lo);
+      all = sum_exact(all.hi, x.v[k]);
+    }
+    value.v[k] = hn::Add(all.hi, hn::Add(all.lo, low));
+  }
+}
+
+template <bool Second, bool Scaled>
+void tiny_as(const BesselPoints& points, bool relative, double* out, BesselPoints& weak) {
+  const D d;
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
+  HWY_ALIGN double values[4 * 64 / sizeof(double)];
+  for (std::ptrdiff_t i = 0; i < points.size; i += 4 * lanes) {
+    Four v, x, value, size;
+    for (int k = 0; k < 4; ++k) {
+      v.v[k] = hn::LoadU(d, points.v + i + k * lanes);
+      x.v[k] = hn::LoadU(d, points.x + i + k * lanes);
+    }
+    if (Second)
+      tiny_second<Scaled>(v, x, value);
+    else
+      tiny_first<Scaled>(v, x, value, size);
+    for (int k = 0; k < 4; ++k) hn::Store(value.v[k], d, values + k * lanes);
+    const std::ptrdiff_t here = std::min(4 * lanes, points.size - i);
+    for (std::ptrdiff_t j = 0; j < here; ++j) out[points.place[i + j]] = values[j];
+    if (Second || Scaled || !relative) continue;  // no zeros
+    std::uint64_t small = 0;
+    for (int k = 0; k < 4; ++k) {
+      const V least = hn::Mul(size.v[k], hn::Set(d, 0x1p-20));
+      small |= mask_bits(hn::Lt(hn::Abs(value.v[k]), least)) << (k * lanes);
+    }
+    for (; small != 0; small &= small - 1) {
+      const std::ptrdiff_t j = i + std::countr_zero(small);
+      if (j < points.size) weak.add(points.v[j], points.x[j], points.place[j]);
+    }
+  }
+}
+
+void tiny_points(const BesselPoints& points, BesselTask task, bool relative, double* out,
+                 BesselPoints& weak) {
+  constexpr decltype(&tiny_as<false, false>) all[2][2] = {
+      {tiny_as<false, false>, tiny_as<false, true>}, {tiny_as<true, false>, tiny_as<true, true>}};
+  all[task.second ? 1 : 0][task.scaled ? 1 : 0](points, relative, out, weak);
+}
+
 }  // namespace halfulp::detail::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -672,6 +885,7 @@ HWY_EXPORT(bins);
 HWY_EXPORT(add_cell);
 HWY_EXPORT(finish);
 HWY_EXPORT(exact_cell);
+HWY_EXPORT(tiny_points);
 
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
@@ -703,6 +917,11 @@ std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const 
 std::uint64_t bessel_exact_cell(const std::int32_t* weak, int n, const BesselNarrow& narrow,
                                 bool second, const BesselCell& cell, double* values) {
   return HWY_DYNAMIC_DISPATCH(exact_cell)(weak, n, narrow, second, cell, values);
+}
+
+void bessel_tiny_points(const BesselPoints& points, BesselTask task, bool relative, double* out,
+                        BesselPoints& weak) {
+  HWY_DYNAMIC_DISPATCH(tiny_points)(points, task, relative, out, weak);
 }
 
 }  // namespace halfulp::detail

@@ -10,6 +10,7 @@
 #include "detail/pde_box.hpp"
 #include "detail/pde_coefficients.hpp"
 #include "detail/pde_discretisation.hpp"
+#include "detail/pde_line.hpp"
 #include "detail/pde_problem.hpp"
 #include "detail/pde_quality.hpp"
 #include "detail/pde_slabs.hpp"
@@ -31,12 +32,12 @@ std::vector<double> Solution::on_grid(std::span<const std::vector<double>> point
   if (static_cast<Size>(order.size()) != d)
     throw ShapeError("gp_pde::Solution::on_grid", "orders.size()", static_cast<Size>(order.size()),
                      d);
-  std::vector<Points> exact;
-  for (Size k = 0; k < d; ++k) {
+  for (Size k = 0; k < d; ++k)
     if (order[k] < 0 || order[k] > highest_order)
       throw DomainError("gp_pde::Solution::on_grid", "orders", order[k], "0, 1, 2, 3 or 4");
-    exact.emplace_back(points[k].begin(), points[k].end());
-  }
+  if (impl->line) return impl->line->values(points[0], order[0]);
+  std::vector<Points> exact;
+  for (const auto& axis : points) exact.emplace_back(axis.begin(), axis.end());
   if (impl->box) return impl->box->values(exact, order);
   if (impl->slabs) return impl->slabs->on_grid(points, order);
   const la::DdMatrix v = impl->field.values(exact, order);
@@ -50,6 +51,8 @@ namespace {
 
 constexpr double eps = std::numeric_limits<double>::epsilon();
 constexpr double infinity = std::numeric_limits<double>::infinity();
+/// What rounding leaves of a residual in double, relative.
+constexpr double line_rounding = 32 * eps;
 void report_progress(const Checked& c, double fraction, const char* phase) {
   if (c.options.progress && !c.options.progress(fraction, phase)) throw Cancelled("gp_pde::Solver");
 }
@@ -215,8 +218,17 @@ struct Solver::Impl {
   Checked checked;
   std::vector<Spectrum> spectra;
   Discretisation disc;
-  GridEvaluator evaluator;       // residuals of repeated solves
-  std::optional<BoxSolver> box;  // solves in double
+  GridEvaluator evaluator;                   // residuals of repeated solves
+  std::optional<BoxSolver> box;              // solves in double
+  std::shared_ptr<const LineOperator> line;  // likewise, in one dimension
+  double line_distance = 0;                  // from the solution in double-double, relative L2
+  /// The forcing that `line` was last asked for, compiled.
+  struct Prepared {
+    Expression forcing;
+    RightHandSide rhs;
+    double error = 0;  // LineOperator::formula_error
+  };
+  std::optional<Prepared> prepared;
   bool planned = false;
   double sample_error = 0;    // of the fit between the samples of the forcing, relative
   bool data_seen = true;      // no spike of the forcing hides between the points of the residual
@@ -430,6 +442,80 @@ struct Solver::Impl {
             checked.options.precision == Precision::double_ && diagonalisable(checked));
   }
 
+  // One dimension in double, once the plan in double-double is good: the fewest modes that give the
+  // plan's solution back to rounding. Nothing where no choice does, or where double does not apply.
+  std::optional<LineField> plan_line(const RightHandSide& rhs, const Field& reference,
+                                     Quality& quality, Timings& timings) {
+    const Checked& c = checked;
+    if (c.dimension() != 1 || c.options.precision != Precision::double_ || c.newton ||
+        rhs.sampled || c.start_data || !c.options.nodes_per_axis.empty() || reference.singular ||
+        !good(quality) || !data_resolved() || !equation_seen)
+      return std::nullopt;
+    std::vector<Points> grid = comparison_grid(c);
+    std::vector<double> x;
+    for (dd& p : grid[0]) x.push_back((p = p.hi).hi);
+    const int zero[] = {0};
+    const la::DdMatrix there = reference.values(grid, zero);
+    // Frames on an axis eight times as long take the fewest functions for the digits of a double:
+    // n frequencies a side of a tone leave cot^(2n)(pi / (4 T)), 1e-16 for T = 8 and n = 8
+    // (Adcock, Huybrechs 2019, section 4). What they gain they lose in breadth: the band must be
+    // known within a bin.
+    struct Choice {
+      double extension, margin;
+    };
+    for (const Choice choice : {Choice{8, 1}, Choice{8, 2}, Choice{2, 12}}) {
+      Stopwatch watch(timings);
+      const bool own = choice.extension > 2 && !c.axis[0].periodic;
+      if (choice.extension > 2 && !own) continue;
+      std::shared_ptr<const la::FourierBasis> basis = disc.basis[0];
+      if (own) {
+        la::BasisOptions o = line_basis_options(c);
+        o.extension = choice.extension;
+        o.margin = choice.margin;
+        o.max_modes = c.options.max_modes;
+        basis = la::make_basis(c.end(0, 0), c.end(0, 1), disc.bands[0], o, c.cache.get());
+      }
+      auto candidate = std::make_shared<const LineOperator>(c, basis, disc.exponentials());
+      watch.lap("operator");
+      if (!candidate->determined()) continue;
+      LineQuality seen;
+      LineField field = candidate->solve(rhs, candidate->formula_error(rhs), seen, timings);
+      field.line = candidate;
+      const Quality found{seen.residual, seen.scale, seen.boundary, seen.largest};
+      const std::vector<double> values = field.values(x, 0);
+      la::DdMatrix change(there.rows(), 1);
+      for (Size i = 0; i < change.rows(); ++i) change.set(i, 0, there(i, 0) - values[i]);
+      const double distance = relative(rms(change), rms(there));
+      const bool to_rounding = distance <= 3 * field.floor && found.residual <= line_rounding;
+      if (!(found.worst() <= tolerance() && distance <= tolerance()) || (own && !to_rounding))
+        continue;
+      line = std::move(candidate);
+      line_distance = distance;
+      quality = found;
+      return field;
+    }
+    return std::nullopt;
+  }
+
+  // A plan's first solution has the spectra; later ones infer nothing and are not to copy them.
+  [[nodiscard]] Solution first(Solution s) {
+    for (Spectrum& spectrum : spectra) spectrum.amplitude.clear();
+    return s;
+  }
+
+  void prepare(const Expression& forcing, RightHandSide rhs) {
+    const double error = line->formula_error(rhs);
+    prepared.emplace(Prepared{forcing, std::move(rhs), error});
+  }
+
+  [[nodiscard]] Solution::Impl lined(LineField solved) const {
+    Field facts;
+    facts.condition = disc.condition;
+    facts.smallest_eigenvalue = disc.smallest_eigenvalue;
+    facts.singular = disc.singular;
+    return {std::move(facts), {}, {}, std::move(solved)};
+  }
+
   // Samples on other axes than the plan's, or after a plan for formulas: a fit of their own.
   void prepare_samples(const RightHandSide& rhs, Timings& timings) {
     Stopwatch watch(timings);
@@ -489,6 +575,7 @@ struct Solver::Impl {
 
   // Root mean square of a solution.
   [[nodiscard]] double size_of(const Solution::Impl& solution) const {
+    if (solution.line) return solution.line->rms;
     const std::vector<int> zero(checked.dimension(), 0);
     if (!solution.box) return rms(solution.field.values(comparison_grid(checked), zero));
     return solution.box->rms();
@@ -543,8 +630,14 @@ struct Solver::Impl {
       const double response = field.smallest_eigenvalue * size_of(solution);
       if (response > 0) s.floor_estimate += eps * quality.scale / (response * std::sqrt(count));
     }
+    double distance = error_estimate;
+    if (solution.line) {
+      // Estimated for this forcing; measured, against double-double, for the plan's.
+      s.floor_estimate = std::max(solution.line->floor, line_distance);
+      distance = std::max(distance, line_distance);
+    }
     // The second discretisation has an error as well, a fraction of the first's: factor 4.
-    s.error_estimate = 4 * error_estimate + s.floor_estimate;
+    s.error_estimate = 4 * error_estimate + (solution.line ? 3 : 1) * s.floor_estimate;
     // Both discretisations fulfil u_t = g at a start up to what the modes leave of it.
     if (c.strong) s.error_estimate = std::max(s.error_estimate, quality.boundary);
     // Two discretisations that both miss the same thing agree. Where the residual is not small, it
@@ -563,7 +656,7 @@ struct Solver::Impl {
     s.newton_steps = field.newton_steps;
     s.report.iterations = std::max(1, field.newton_steps);
     s.report.tolerance = tolerance();
-    s.report.residual = std::max(quality.worst(), error_estimate);
+    s.report.residual = std::max(quality.worst(), distance);
     s.report.status = !std::isfinite(s.report.residual) ? Status::not_finite
                       : !good(quality) || !data_resolved() || field.singular || !field.converged ||
                               !(s.error_estimate <= 1e4 * tolerance())
@@ -596,13 +689,14 @@ struct Solver::Impl {
     for (Size k = 0; k < d; ++k) {
       AxisInfo info;
       info.bands = disc.bands[k];
-      info.features = disc.basis[k]->features();
-      info.modes = disc.basis[k]->size();
-      info.nodes = rhs.sampled ? static_cast<Size>(rhs.axes[k].size())
-                   : !c.options.nodes_per_axis.empty()
-                       ? c.options.nodes_per_axis[k]
-                       : static_cast<Size>(disc.basis[k]->nodes().size());
-      info.smallest_pivot = disc.basis[k]->smallest_pivot();
+      const la::FourierBasis& basis = solution.line ? solution.line->line->basis() : *disc.basis[k];
+      info.features = basis.features();
+      info.modes = basis.size();
+      info.nodes = rhs.sampled                         ? static_cast<Size>(rhs.axes[k].size())
+                   : !c.options.nodes_per_axis.empty() ? c.options.nodes_per_axis[k]
+                   : solution.line                     ? solution.line->line->nodes()
+                                   : static_cast<Size>(disc.basis[k]->nodes().size());
+      info.smallest_pivot = basis.smallest_pivot();
       info.spectrum = spectra[k].amplitude;
       for (std::size_t i = 0; i < info.spectrum.size(); ++i)
         info.spectrum_frequency.push_back(spectra[k].bin * static_cast<double>(i));
@@ -624,6 +718,22 @@ Solver::Solver(Problem problem, Options options) : impl_(std::make_shared<Impl>(
 Solution Solver::solve() { return solve(impl_->checked.problem.forcing); }
 
 Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
+  if (const auto* formula = std::get_if<Expression>(&forcing); formula && impl_->line) {
+    auto& ready = impl_->prepared;
+    // A node that is held is the only one at its address.
+    if (!ready || ready->forcing.node() != formula->node())
+      impl_->prepare(*formula, RightHandSide(impl_->checked, forcing));
+    LineQuality seen;
+    Timings timings;
+    impl_->sample_error = 0;
+    LineField solved = impl_->line->solve(ready->rhs, ready->error, seen, timings);
+    solved.line = impl_->line;
+    const Quality quality{seen.residual, seen.scale, seen.boundary, seen.largest};
+    // What these few modes lack for another forcing, the plan's in double-double may have.
+    if (quality.residual <= line_rounding && quality.boundary <= impl_->tolerance())
+      return impl_->finish(impl_->lined(std::move(solved)), quality, ready->rhs,
+                           std::move(timings));
+  }
   if (impl_->checked.options.slabs != 1) {
     const auto* formula = std::get_if<Expression>(&forcing);
     if (!formula && impl_->checked.options.slabs != 0)
@@ -651,10 +761,15 @@ Solution Solver::solve(const std::variant<Expression, GridSamples>& forcing) {
   if (!impl_->planned) {
     if (impl_->in_double()) {
       Solution::Impl solved = impl_->boxed(impl_->plan_in_double(rhs, quality, timings));
-      return impl_->finish(std::move(solved), quality, rhs, std::move(timings));
+      return impl_->first(impl_->finish(std::move(solved), quality, rhs, std::move(timings)));
     }
     field = impl_->plan(rhs, quality, timings);
-    return impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings));
+    if (auto line = impl_->plan_line(rhs, field, quality, timings)) {
+      Solution s = impl_->finish(impl_->lined(std::move(*line)), quality, rhs, std::move(timings));
+      impl_->prepare(std::get<Expression>(forcing), rhs);
+      return impl_->first(std::move(s));
+    }
+    return impl_->first(impl_->finish({std::move(field), {}}, quality, rhs, std::move(timings)));
   }
   impl_->sample_error = 0;
   if (impl_->box && !rhs.sampled) {

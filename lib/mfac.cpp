@@ -12,6 +12,8 @@
 #include "detail/blas_threads.hpp"
 #include "detail/mfac_core.hpp"
 #include "detail/mfac_product.hpp"
+#include "detail/mfac_rows.hpp"
+#include "detail/mfac_rows_simd.hpp"
 #include "detail/require.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/threads.hpp"
@@ -29,8 +31,7 @@ using halfulp::detail::require_size;
 using Size = std::ptrdiff_t;
 using Numbers = std::vector<double>;
 
-constexpr Size tile_columns = 128;  // of W = L^-1 G at a time
-constexpr Size tiles_a_task = 8;
+constexpr Size task_columns = 1536;  // of W = L^-1 G, of one thread
 
 std::size_t at(Size i) { return static_cast<std::size_t>(i); }
 
@@ -296,21 +297,32 @@ Entry extended_entry(const Core& core, const Options& options, Size m, const DdM
   };
   const dd product = dot(p, q);
   const double norms = std::sqrt(dot(p, p).hi) * std::sqrt(dot(q, q).hi);
-  if (core.by_columns())
-    return {(product * static_cast<double>(m)).hi,
+  if (core.by_columns()) {
+    const double value = (product * static_cast<double>(m)).hi;
+    return {same ? std::fmin(value, 1 / options.damping) : value,
             detail::extended_entry_error(core, norms, product.hi)};
+  }
   const dd rest = dd(same ? 1.0 : 0.0) - product;
   return {(rest / options.damping).hi, detail::extended_entry_error(core, norms, rest.hi)};
 }
 
-/// The same in double from w_i . w_j and the norms.
+/// The same in double from w_i . w_j and the norms. A rounding of A shows as |A| |A^-1 g_i|
+/// |A^-1 g_j|: |A^-1 g_i| is not above |w_i| over the root of A's smallest eigenvalue, and not
+/// above |A^-1 G| = rho either, which is small where small eigenvalues of A have nothing of G. The
+/// solution for w_i itself costs a rounding times cond(L).
 Entry entry(const Core& core, const Options& options, Size m, bool same, double dot, double norm_i,
             double norm_j) {
   const double unit = std::fmax(core.core_unit(), core.pass_unit());
-  const double error = unit * core.core_condition() * norm_i * norm_j;
+  double error = core.core_condition() * norm_i * norm_j;
+  if (!core.by_columns()) {
+    const double through = core.rho() * core.rho() * (core.largest() + core.shift());
+    error = std::fmin(error, through + std::sqrt(core.core_condition()) * norm_i * norm_j);
+  }
+  error *= unit;
   if (core.by_columns()) {
     const double value = static_cast<double>(m) * dot;
-    return {value, dot == 0 ? 0 : error / std::fabs(dot) + unit};
+    return {same ? std::fmin(value, 1 / options.damping) : value,
+            dot == 0 ? 0 : error / std::fabs(dot) + unit};
   }
   const double rest = same ? 1 - dot : -dot;
   // w_i or w_j may be 0: so is the entry then, and exactly
@@ -339,14 +351,16 @@ void Estimator::State::solve_columns() {
       core.solve_lower(n, w.data());
       return;
     }
-    parallel_blocks(width, tile_columns, inner, [&](Size begin, Size end) {
-      const Size size = end - begin;
-      Numbers tile(at(size * n));  // rows of G are its columns
-      detail::load(gradients, 0, n, core.columns().begin + begin, core.columns().begin + end,
-                   tile.data(), size);
-      core.solve_right(size, tile.data());
-      for (Size j = 0; j < size; ++j)
-        for (Size i = 0; i < n; ++i) w[at((begin + j) * n + i)] = tile[at(i * size + j)];
+    const Numbers& factor = core.solve_factor();
+    const Size first = core.columns().begin;
+    parallel_blocks(width, task_columns, inner, [&](Size begin, Size end) {
+      detail::solve_columns(gradients, {first + begin, first + end}, factor,
+                            [&](detail::Columns c, const double* solved, const double*) {
+                              for (Size j = c.begin; j < c.end; ++j)
+                                for (Size i = 0; i < n; ++i)
+                                  w[at(i + (j - first) * n)] =
+                                      solved[detail::mfac_solve_columns * i + j - c.begin];
+                            });
     });
   });
   solved = std::move(all);
@@ -398,45 +412,45 @@ Diagnosis Estimator::inverse_diagonal(std::span<double> out) const {
   each_block(s.blocks(), s.threads, [&](Size b, int inner) {
     const Core& core = *s.cores[at(b)];
     const Size n = core.size(), width = core.width(), first = core.columns().begin;
-    constexpr Size task = tile_columns * tiles_a_task;
-    const Size tasks = (width + task - 1) / task;
+    const Size tasks = (width + task_columns - 1) / task_columns;
     Numbers worst(at(tasks));
     std::vector<std::vector<Size>> again(at(tasks));  // columns for double-double
-    const auto one_tile = [&](Size t, Size begin, Size end, Numbers& tile, Numbers& squares) {
-      const Size size = end - begin;
-      std::fill(squares.begin(), squares.end(), 0.0);
-      if (core.by_columns()) {
-        std::fill(tile.begin(), tile.end(), 0.0);
-        for (Size j = 0; j < size; ++j) tile[at(j * n + begin + j)] = 1;
-        core.solve_lower(size, tile.data());
-        for (Size j = 0; j < size; ++j)
-          for (Size i = 0; i < n; ++i) squares[at(j)] += tile[at(j * n + i)] * tile[at(j * n + i)];
-      } else {
-        detail::load(s.gradients, 0, n, first + begin, first + end, tile.data(), size);
-        core.solve_right(size, tile.data());
-        for (Size i = 0; i < n; ++i)
-          for (Size j = 0; j < size; ++j)
-            squares[at(j)] += tile[at(i * size + j)] * tile[at(i * size + j)];
-      }
-      for (Size j = 0; j < size; ++j) {
-        const double norm = std::sqrt(squares[at(j)]);
-        const Entry e = entry(core, s.options, m, true, squares[at(j)], norm, norm);
-        out[at(first + begin + j)] = e.value;
-        if (needs_more(core, e))
-          again[at(t)].push_back(first + begin + j);
-        else
-          worst[at(t)] = std::fmax(worst[at(t)], e.relative);
+    const auto note = [&](Size t, Size j, double square) {
+      const double norm = std::sqrt(square);
+      const Entry e = entry(core, s.options, m, true, square, norm, norm);
+      out[at(first + j)] = e.value;
+      if (needs_more(core, e))
+        again[at(t)].push_back(first + j);
+      else
+        worst[at(t)] = std::fmax(worst[at(t)], e.relative);
+    };
+    const auto by_columns = [&](Size t, Size from, Size to) {
+      constexpr Size some = 64;
+      Numbers w;
+      for (Size begin = from; begin < to; begin += some) {
+        const Size size = std::min(some, to - begin);
+        w.assign(at(size * n), 0.0);
+        for (Size j = 0; j < size; ++j) w[at(j * n + begin + j)] = 1;
+        core.solve_lower(size, w.data());
+        for (Size j = 0; j < size; ++j) {
+          double square = 0;
+          for (Size i = 0; i < n; ++i) square += w[at(j * n + i)] * w[at(j * n + i)];
+          note(t, begin + j, square);
+        }
       }
     };
     parallel_for(tasks, inner, [&](Size t) {
-      const Size from = t * task, to = std::min(from + task, width);
-      if (core.extended_only()) {
+      const Size from = t * task_columns, to = std::min(from + task_columns, width);
+      if (core.extended_only())
         for (Size j = from; j < to; ++j) again[at(t)].push_back(first + j);
-        return;
-      }
-      Numbers tile(at(std::min(tile_columns, width) * n)), squares(at(tile_columns));
-      for (Size begin = from; begin < to; begin += tile_columns)
-        one_tile(t, begin, std::min(begin + tile_columns, to), tile, squares);
+      else if (core.by_columns())
+        by_columns(t, from, to);
+      else
+        detail::solve_columns(s.gradients, {first + from, first + to}, core.solve_factor(),
+                              [&](detail::Columns c, const double*, const double* squares) {
+                                for (Size j = c.begin; j < c.end; ++j)
+                                  note(t, j - first, squares[j - c.begin]);
+                              });
     });
     // The sum of all |w_j|^2 is less than n, so that few columns are near 1: these, and those of a
     // core that is in double-double altogether.

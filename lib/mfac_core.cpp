@@ -8,6 +8,7 @@
 #include <string>
 
 #include "detail/blas_threads.hpp"
+#include "detail/mfac_rows_simd.hpp"
 #include "detail/require.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/random.hpp"
@@ -28,7 +29,6 @@ constexpr double unit_single = 0x1p-21;
 constexpr double slowest_refinement = 0.03;
 constexpr Size all_eigenvalues = 128;  // up to this size, else Lanczos
 constexpr int lanczos_steps = 24;
-constexpr Size leaf = 32;  // of the triangle, inverted
 
 std::size_t at(Size i) { return static_cast<std::size_t>(i); }
 int as_int(Size n) { return static_cast<int>(n); }
@@ -114,7 +114,8 @@ Core::Core(const Gradients& gradients, Columns columns, const Options& options, 
   n_ = by_columns_ ? width() : m;
   shift_ = static_cast<double>(m) * damping_;
   const bool single = options.gram == Accumulation::float32 && !by_columns_;
-  core_unit_ = single ? unit_single : unit_double;
+  // where H itself is factorised, sums are over m rows, one after the other
+  core_unit_ = single ? unit_single : by_columns_ ? 2 * unit_double : unit_double;
   pass_unit_ =
       options.products == Accumulation::float32 && !by_columns_ ? unit_single : unit_double;
   may_extend_ = options.precision == Precision::automatic && !single &&
@@ -244,44 +245,10 @@ void Core::solve_lower(Size k, double* b) const {
               as_int(k), 1.0, factor_.data(), as_int(n_), b, as_int(n_));
 }
 
-const Numbers& Core::leaf_inverses() const {
+const Numbers& Core::solve_factor() const {
   const std::lock_guard lock(mutex_);
-  if (leaf_inverses_.empty()) {
-    leaf_inverses_.resize(at(leaf * n_));
-    for (Size first = 0; first < n_; first += leaf) {
-      const Size size = std::min(leaf, n_ - first);
-      double* const inverse = leaf_inverses_.data() + first * leaf;
-      for (Size j = 0; j < size; ++j) inverse[j + j * leaf] = 1;
-      cblas_dtrsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, as_int(size),
-                  as_int(size), 1.0, factor_.data() + first + first * n_, as_int(n_), inverse,
-                  as_int(leaf));
-    }
-  }
-  return leaf_inverses_;
-}
-
-void Core::solve_right(Size rows, double* x) const {
-  Numbers copy(at(rows * leaf));
-  const double* const inverses = leaf_inverses().data();
-  // Halves: X1 = G1 L11^-T, X2 = (G2 - X1 L21^T) L22^-T, down to the leaves. Matrix products take
-  // two thirds of dtrsm's time here.
-  const auto solve = [&](const auto& self, Size first, Size size) -> void {
-    double* const part = x + first * rows;
-    if (size <= leaf) {
-      std::copy_n(part, rows * size, copy.data());
-      cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, as_int(rows), as_int(size), as_int(size),
-                  1.0, copy.data(), as_int(rows), inverses + first * leaf, as_int(leaf), 0.0, part,
-                  as_int(rows));
-      return;
-    }
-    const Size half = (size / 2 + leaf - 1) / leaf * leaf;
-    self(self, first, half);
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, as_int(rows), as_int(size - half),
-                as_int(half), -1.0, part, as_int(rows), factor_.data() + first + half + first * n_,
-                as_int(n_), 1.0, part + half * rows, as_int(rows));
-    self(self, first + half, size - half);
-  };
-  solve(solve, 0, n_);
+  if (solve_factor_.empty()) solve_factor_ = mfac_solve_factor(factor_.data(), n_);
+  return solve_factor_;
 }
 
 const Extended& Core::extended() const {

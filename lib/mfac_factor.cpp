@@ -7,10 +7,12 @@
 #include <cmath>
 #include <new>
 #include <string>
+#include <tuple>
 
 #include "detail/blas_threads.hpp"
 #include "detail/mfac_factor_simd.hpp"
 #include "detail/require.hpp"
+#include "halfulp/kernel/dd.hpp"
 
 namespace halfulp::mfac::detail {
 namespace {
@@ -74,14 +76,16 @@ void Factor::start_column(const Array& matrix, Row j) const {
 
 void Factor::set_shift(double shift) {
   if (shift == shift_) return;
-  shift_ = shift;
+  shift_ = applied_ = shift;
+  lost_ = -1;
   stale_ = count() > 0;
 }
 
 void Factor::clear() {
   begin_ = end_ = 0;
   stale_ = false;
-  lost_.clear();
+  lost_ = -1;
+  applied_ = shift_;
   largest_ = 0;
   std::fill(direction_.begin(), direction_.end(), 0.0);
 }
@@ -93,9 +97,6 @@ void Factor::push(std::span<const double> products, double square) {
   Array left_out;
   if (full) {
     const Row oldest = begin_++;
-    lost_.erase(std::remove_if(lost_.begin(), lost_.end(),
-                               [&](const Lost& lost) { return lost.row < begin_; }),
-                lost_.end());
     direction_[slot(oldest)] = 0;
     left_out = zeros(length());
     for (Row i = begin_; i < end_; ++i)
@@ -111,13 +112,15 @@ void Factor::push(std::span<const double> products, double square) {
   at(gram_, end_, end_) = square;
   square_[slot(end_)] = square;
   direction_[slot(end_)] = largest_ > 0 ? along / largest_ : 0;
+  // The row of the lost pivot has gone, or most of what it was lost to: s again.
+  if (lost_ >= 0 && (lost_ < begin_ || trace() < lost_trace_ / 4)) stale_ = true;
   if (stale_) {
     ++end_;
     return;
   }
   const Array k = widened(products);
   sweep(k.get(), full ? left_out.get() : nullptr);
-  const bool kept = append(k.get(), false);
+  const bool kept = append(k.get());
   ++end_;
   if (kept) return;
   stale_ = true;
@@ -189,16 +192,12 @@ void Factor::substitute_back(double* x) const {
   }
 }
 
-bool Factor::append(const double* k, bool force) {
+bool Factor::append(const double* k) {
   const Row origin = block_of(begin_);
   double square = 0;
   if (end_ > begin_) factor_dots(k, 0, 1, round_up(end_ - origin), k, &square);
-  double pivot = at(gram_, end_, end_) + shift_ - square;
-  if (!(pivot > shift_ / 2)) {
-    if (!force) return false;
-    lost_.push_back({end_, pivot / shift_});
-    pivot = shift_;
-  }
+  const double pivot = at(gram_, end_, end_) + applied_ - square;
+  if (!(pivot > applied_ / 2)) return false;
   start_column(factor_, end_);
   for (Row j = begin_; j < end_; ++j) at(factor_, end_, j) = k[j - origin];
   at(factor_, end_, end_) = std::sqrt(pivot);
@@ -212,38 +211,52 @@ void Factor::refresh() {
 void Factor::refactor() {
   stale_ = false;
   ++factorisations_;
-  lost_.clear();
+  lost_ = -1;
+  applied_ = shift_;
+  if (count() == 0 || factorise(shift_)) return;
+  std::tie(lost_, lost_value_) = first_lost();
+  lost_trace_ = trace();
+  // Rounding is of the order of sqrt(m) 2^-53 |K|.
+  applied_ = std::fmax(shift_, 0x1p-44 * lost_trace_);
+  while (!factorise(applied_)) applied_ *= 16;
+}
+
+bool Factor::factorise(double t) {
   const std::ptrdiff_t n = count();
-  if (n == 0) return;
   std::vector<double> k = dense(gram_);
-  for (std::ptrdiff_t i = 0; i < n; ++i) k[at_index(i * (n + 1))] += shift_;
+  for (std::ptrdiff_t i = 0; i < n; ++i) k[at_index(i * (n + 1))] += t;
   const auto order = static_cast<lapack_int>(n);
   lapack_int info = 0;
   {
     const halfulp::detail::OneBlasThread one;
     info = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', order, k.data(), order);
   }
-  bool good = info == 0;
-  for (std::ptrdiff_t i = 0; i < n && good; ++i) {
+  if (info != 0) return false;
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
     const double pivot = k[at_index(i * (n + 1))];
-    good = pivot * pivot > shift_ / 2;
+    if (!(pivot * pivot > t / 2)) return false;
   }
-  if (good) {
-    for (std::ptrdiff_t j = 0; j < n; ++j) {
-      const Row row = begin_ + j;
-      start_column(factor_, row);
-      std::copy_n(k.data() + j * (n + 1), n - j, column(factor_, row) + (row - block_of(row)));
+  for (std::ptrdiff_t j = 0; j < n; ++j) {
+    const Row row = begin_ + j;
+    start_column(factor_, row);
+    std::copy_n(k.data() + j * (n + 1), n - j, column(factor_, row) + (row - block_of(row)));
+  }
+  return true;
+}
+
+std::pair<Factor::Row, double> Factor::first_lost() const {
+  const std::ptrdiff_t n = count();
+  std::vector<double> l(at_index(n * n));  // by rows
+  for (std::ptrdiff_t i = 0; i < n; ++i)
+    for (std::ptrdiff_t j = 0; j <= i; ++j) {
+      double value = at(gram_, begin_ + i, begin_ + j) + (i == j ? shift_ : 0);
+      for (std::ptrdiff_t k = 0; k < j; ++k)
+        value -= l[at_index(i * n + k)] * l[at_index(j * n + k)];
+      if (i == j && !(value > shift_ / 2)) return {begin_ + i, value / shift_};
+      l[at_index(i * n + j)] = i == j ? std::sqrt(value) : value / l[at_index(j * (n + 1))];
     }
-    return;
-  }
-  // Row by row, with a pivot for those that have none.
-  const Row end = end_;
-  for (end_ = begin_; end_ < end; ++end_) {
-    const Array row = zeros(length());
-    for (Row j = begin_; j < end_; ++j) row[at_index(j - block_of(begin_))] = at(gram_, end_, j);
-    subtract_columns(row.get());
-    append(row.get(), true);
-  }
+  // LAPACK's order of sums lost one that this order keeps: the last row stands for it.
+  return {end_ - 1, 0.0};
 }
 
 void Factor::solve(std::span<double> x) const {
@@ -266,6 +279,25 @@ void Factor::backward(std::span<double> x) const {
   const Array wide = widened(x);
   substitute_back(wide.get());
   narrow(wide, x);
+}
+
+void Factor::refine(std::span<const double> b, std::span<double> a) const {
+  check(a, "mfac::detail::Factor::refine");
+  const std::ptrdiff_t n = count();
+  std::vector<double> residual(at_index(n));
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    dd sum = dd(b[at_index(i)]) - kernel::two_prod(applied_, a[at_index(i)]);
+    for (std::ptrdiff_t j = 0; j < n; ++j) sum = sum - kernel::two_prod(gram(i, j), a[at_index(j)]);
+    residual[at_index(i)] = sum.hi;
+  }
+  solve(residual);
+  double before = 0, change = 0;
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    before = std::fmax(before, std::fabs(a[at_index(i)]));
+    change = std::fmax(change, std::fabs(residual[at_index(i)]));
+  }
+  if (!(change <= before / 2)) return;
+  for (std::ptrdiff_t i = 0; i < n; ++i) a[at_index(i)] += residual[at_index(i)];
 }
 
 void Factor::solve_newest(std::span<double> x) const {
@@ -349,8 +381,8 @@ double Factor::element(std::ptrdiff_t i, std::ptrdiff_t j) const {
 }
 
 Factor::LostPivot Factor::lost() const {
-  if (lost_.empty()) return {};
-  return {static_cast<std::ptrdiff_t>(lost_.front().row - begin_), lost_.front().value};
+  if (lost_ < begin_) return {};
+  return {static_cast<std::ptrdiff_t>(lost_ - begin_), lost_value_};
 }
 
 double Factor::smallest_pivot() const {
@@ -403,11 +435,10 @@ void Factor::save(ByteWriter& writer) const {
   std::vector<double> direction;
   for (Row j = begin_; j < end_; ++j) direction.push_back(direction_[slot(j)]);
   writer.put_array(direction);
-  writer.put(static_cast<std::int64_t>(lost_.size()));
-  for (const Lost& lost : lost_) {
-    writer.put(lost.row);
-    writer.put(lost.value);
-  }
+  writer.put(applied_);
+  writer.put(lost_);
+  writer.put(lost_value_);
+  writer.put(lost_trace_);
   for (const Array* matrix : {&gram_, &factor_})
     for (Row j = begin_; j < end_; ++j)
       writer.put_array(std::span<const double>(&at(*matrix, j, j), at_index(end_ - j)));
@@ -433,12 +464,11 @@ Factor Factor::load(ByteReader& reader) {
   const std::vector<double> direction = check(reader.get_array<double>(), end - begin);
   for (Row j = begin; j < end; ++j)
     factor.direction_[factor.slot(j)] = direction[at_index(j - begin)];
-  const auto lost = reader.get<std::int64_t>();
-  if (lost < 0 || lost > end - begin) throw Damaged("more lost pivots than rows");
-  for (std::int64_t i = 0; i < lost; ++i) {
-    const auto row = reader.get<Row>();
-    factor.lost_.push_back({row, reader.get<double>()});
-  }
+  factor.applied_ = reader.get<double>();
+  factor.lost_ = reader.get<Row>();
+  factor.lost_value_ = reader.get<double>();
+  factor.lost_trace_ = reader.get<double>();
+  if (factor.lost_ >= end) throw Damaged("a lost pivot of no row");
   for (const Array* matrix : {&factor.gram_, &factor.factor_})
     for (Row j = begin; j < end; ++j) {
       const std::vector<double> values = check(reader.get_array<double>(), end - j);

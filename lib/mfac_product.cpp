@@ -18,7 +18,7 @@ using Size = std::ptrdiff_t;
 using Numbers = std::vector<double>;
 
 constexpr double half_ulp = 0x1p-53;
-constexpr double unit_extended = 0x1p-102;  // of sums and factors in double-double
+constexpr double unit_extended = 0x1p-98;  // of sums and factors in double-double
 constexpr int most_refinements = 8;
 /// Squares of vectors between these can be added and multiplied without care.
 constexpr double least_square = 0x1p-900, largest_square = 0x1p900;
@@ -43,7 +43,16 @@ double square_of(std::span<const double> x) {
   for (const double value : x) square += value * value;
   return square;
 }
-double norm_of(std::span<const double> x) { return std::sqrt(square_of(x)); }
+double norm_of(std::span<const double> x) {
+  const double square = square_of(x);
+  if (square >= least_square && square <= largest_square) return std::sqrt(square);
+  double largest = 0;
+  for (const double value : x) largest = std::fmax(largest, std::fabs(value));
+  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  double sum = 0;
+  for (const double value : x) sum += value / largest * (value / largest);
+  return largest * std::sqrt(sum);
+}
 
 /// |factor y| over the block, with sums in blocks of fixed size.
 template <class T>
@@ -315,13 +324,15 @@ Outcome careful(const char* function, const Refiner& refiner, const Core& core,
 // ---- several vectors ----------------------------------------------------------------------------
 
 /// The estimate for y = (x or 0)/lambda + G^T b: |x| rounded in passes, b by the core and the
-/// passes. All is times lambda.
+/// passes, and G x by |G| |x|, however small it is itself: G^T A^-1 is applied to that. All is
+/// times lambda.
 double relative_error(const Core& core, double x_norm, double b_norm, double y_norm) {
   if (!(y_norm > 0)) return 0;
   const double sigma = std::sqrt(core.largest());
   const double core_part = core.core_unit() * core_weight(core);
   const double pass_part = core.pass_unit() * sigma;
-  return (core.pass_unit() * x_norm + (core_part + pass_part) * b_norm) / y_norm;
+  return (core.pass_unit() * (1 + core.rho() * sigma) * x_norm + (core_part + pass_part) * b_norm) /
+         y_norm;
 }
 
 template <class T>
@@ -426,10 +437,12 @@ void inverse_product(const char* function, const Gradients& gradients, const Cor
     const double b_norm = options.damping * norm_of(part);  // times lambda, as all here
     // lambda^2 |y|^2 from m numbers: |x - G^T a|^2 = |x|^2 - a.Gx - m lambda |a|^2 with a = -lambda
     // b, and |G^T b|^2 = b.(A b) - m lambda |b|^2
-    const double along = options.damping * options.damping *
-                         cblas_ddot(static_cast<int>(m), part.data(), 1, right.data() + c * m, 1);
+    double along = 0;  // of factors that lambda has brought into range
+    for (Size i = 0; i < m; ++i)
+      along += options.damping * part[at(i)] * (options.damping * right[at(c * m + i)]);
     const double whole = plain ? known.squares[at(c)] : along;
-    const double square = (plain ? whole - along : along) - core.shift() * b_norm * b_norm;
+    const double share = std::sqrt(core.shift()) * b_norm;
+    const double square = (plain ? whole - along : along) - share * share;
     double norm = std::sqrt(std::fmax(square, 0.0));
     if (!(square > 1e-3 * whole))
       norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);

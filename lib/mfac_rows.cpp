@@ -3,8 +3,10 @@
 #include <hwy/aligned_allocator.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -143,7 +145,7 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   const std::ptrdiff_t tiles = (columns.end - columns.begin + width - 1) / width;
   const std::ptrdiff_t lanes = std::clamp<std::ptrdiff_t>(
       tiles, 1,
-      std::clamp<std::ptrdiff_t>((1 << 21) / std::max<std::ptrdiff_t>(results, 1),
+      std::clamp<std::ptrdiff_t>((1 << 19) / std::max<std::ptrdiff_t>(results, 1),
                                  std::min<std::ptrdiff_t>(16, most_lanes), most_lanes));
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(lanes));
   std::atomic<std::ptrdiff_t> done{0};
@@ -210,85 +212,151 @@ constexpr int float_exponents = 126, double_exponents = 1022;
 /// within the range, and sums beyond it are formed again in double.
 constexpr int factor_target = 60;
 
-/// The Gram matrix of a tile. Rows are converted to T once and are then multiplied from the second
-/// cache, `panel` rows against four at a time.
+/// Whether rows of numbers of `size` bytes may be multiplied where they lie, `panel` of them at a
+/// time: whole vectors that begin where lines do, and rows that are spread over the caches, in
+/// which 8 lines at the same place modulo 4 KiB (the first) or 128 KiB have room.
+bool well_placed(const Rows& rows, std::ptrdiff_t size, std::ptrdiff_t panel) {
+  if (reinterpret_cast<std::uintptr_t>(rows.numbers) % 64 != 0 || rows.stride * size % 64 != 0 ||
+      rows.n % mfac_step != 0)
+    return false;
+  constexpr std::ptrdiff_t page = 4096, pages = 32;
+  for (std::ptrdiff_t near = 1; near < 6; ++near)
+    if (near * rows.stride * size % page == 0) return false;
+  std::array<std::ptrdiff_t, pages> bytes{};
+  for (std::ptrdiff_t i = 0; i < std::min(rows.m, panel); ++i)
+    bytes[static_cast<std::size_t>(i * rows.stride * size / page % pages)] += rows.n * size;
+  return *std::max_element(bytes.begin(), bytes.end()) <= 6 * page;
+}
+
+/// The Gram matrix of a tile, formed in T from the second cache, `panel` rows against four at a
+/// time: where they lie, or copied, as double where that is what they are held as and as float
+/// else.
 template <class T>
 class GramTile {
  public:
-  GramTile(std::ptrdiff_t m, int threads) : m_(m), threads_(threads) {}
+  /// scaled: each row by a power of two, as the range of float may need.
+  GramTile(std::ptrdiff_t m, int threads, bool scaled)
+      : m_(m), threads_(threads), scaled_(scaled) {}
 
-  /// 512 KiB where m allows it.
-  static std::ptrdiff_t width(std::ptrdiff_t m) {
-    constexpr std::ptrdiff_t size = sizeof(T), least = 4096 / size;
-    return std::clamp((std::ptrdiff_t{1} << 19) / (size * std::max<std::ptrdiff_t>(m, 1)) / 64 * 64,
-                      least, mfac_most_terms);
+  /// Of few rows this tile and the next fit into the second cache; of many a panel does, and sums
+  /// are folded less often.
+  static std::ptrdiff_t width(std::ptrdiff_t m, Storage storage) {
+    return (m <= 128 ? 3072 : 8192) / (storage == Storage::float64 ? 8 : 4);
   }
-
-  /// sums[i + m j] += g_i . g_j for i >= j; the rest is overwritten.
-  void add(const Rows& rows, double* sums) {
-    stride_ = padded<T>(rows.n);
-    T* const packed = packed_.resized(m_ * stride_);
-    scales_.resize(static_cast<std::size_t>(m_));
-    parallel_blocks(m_, threads_ == 1 ? m_ : 16, threads_,
-                    [&](std::ptrdiff_t first, std::ptrdiff_t last) {
-                      for (std::ptrdiff_t i = first; i < last; ++i) pack(rows, i, packed);
-                    });
-    const std::ptrdiff_t panels = (m_ + panel - 1) / panel;
-    const std::ptrdiff_t n = round_up(rows.n, mfac_step);
-    parallel_for(threads_ == 1 ? 1 : panels * (panels + 1) / 2, threads_, [&](std::ptrdiff_t task) {
-      std::ptrdiff_t at = 0;
-      for (std::ptrdiff_t b = 0; b < panels; ++b)
-        for (std::ptrdiff_t a = b; a < panels; ++a)
-          if (threads_ == 1 || at++ == task)
-            multiply(rows, packed, n, a * panel, std::min((a + 1) * panel, m_), b * panel, sums);
+  /// Numbers that add() adds to: the products in the order in which it comes to them, which memory
+  /// sends ahead. unpack() has them as a matrix.
+  static std::ptrdiff_t size(std::ptrdiff_t m) {
+    std::ptrdiff_t numbers = 0;
+    for_groups(m, [&](const Group& group) { numbers = group.at + R * group.columns; });
+    return numbers;
+  }
+  /// out[i + m j] = g_i . g_j for i >= j; the rest is left as it is.
+  static void unpack(const double* sums, std::ptrdiff_t m, std::span<double> out) {
+    for_groups(m, [&](const Group& group) {
+      for (std::ptrdiff_t c = 0; c < group.columns; ++c)
+        for (std::ptrdiff_t i = std::max(group.row, group.column + c); i < group.row + group.rows;
+             ++i)
+          out[i + m * (group.column + c)] = sums[group.at + R * c + i - group.row];
     });
   }
 
- private:
-  static constexpr std::ptrdiff_t panel = 60;  // of 240 KiB; a multiple of 4 and of 6
-
-  void pack(const Rows& rows, std::ptrdiff_t i, T* packed) {
-    const std::byte* const from = rows.numbers + i * rows.stride * item_size(rows.storage);
-    const double largest = mfac_convert(rows.storage, from, rows.n, 1.0, packed + i * stride_);
-    Scale& scale = scales_[static_cast<std::size_t>(i)];
-    scale = Scale();
-    if (sizeof(T) == 4 && !(largest > 0x1p-40 && largest < 0x1p40)) {
-      scale = Scale(largest, 0, float_exponents);
-      mfac_convert(rows.storage, from, rows.n, scale.factor, packed + i * stride_);
-    }
+  void add(const Rows& rows, double* sums) {
+    if constexpr (sizeof(T) == 8)
+      if (rows.storage == Storage::float64) return add_as<double>(rows, sums);
+    add_as<float>(rows, sums);
   }
 
-  void multiply(const Rows& all, const T* packed, std::ptrdiff_t n, std::ptrdiff_t first,
-                std::ptrdiff_t last, std::ptrdiff_t column, double* sums) const {
-    constexpr std::ptrdiff_t R = mfac_dots_rows;
-    for (std::ptrdiff_t i = first; i < last; i += R) {
-      const T* rows[R];
-      for (std::ptrdiff_t r = 0; r < R; ++r) rows[r] = packed + std::min(i + r, m_ - 1) * stride_;
-      const auto count = static_cast<int>(std::min(R, m_ - i));
-      const std::ptrdiff_t k = std::min(std::min(column + panel, m_), i + count) - column;
-      const T* const others = packed + column * stride_;
-      double scaled[R * panel] = {};
-      constexpr std::ptrdiff_t some = 12;
-      const std::ptrdiff_t ahead = std::min(all.n, all.ahead);
-      for (std::ptrdiff_t c = 0; c < k; c += some) {
-        // the same rows of the next tile, a part at a time
-        if (first == column)
-          mfac_prefetch(all, i, i + count, all.n + ahead * c / k,
-                        all.n + ahead * std::min(c + some, k) / k);
-        const T* const other = others + c * stride_;
-        if constexpr (sizeof(T) == 8)
-          mfac_dots(rows, count, other, stride_, std::min(some, k - c), n,
-                    sums + i + m_ * (column + c), m_);
-        else
-          mfac_dots(rows, count, other, stride_, std::min(some, k - c), n, scaled + R * c, R);
-      }
-      if constexpr (sizeof(T) == 4) {
-        for (std::ptrdiff_t c = 0; c < k; ++c)
-          for (std::ptrdiff_t r = 0; r < count; ++r)
-            sums[i + r + m_ * (column + c)] +=
-                scaled[R * c + r] * inverse(i + r) * inverse(column + c);
-      }
+ private:
+  static constexpr std::ptrdiff_t R = mfac_dots_rows;
+  static constexpr std::ptrdiff_t panel = 60;  // a multiple of 4 and of 6
+
+  /// Up to R rows against columns of one panel.
+  struct Group {
+    std::ptrdiff_t task, row, rows, column, columns;
+    std::ptrdiff_t at;  ///< of the first product; those of a column are R apart
+  };
+  template <class Body>
+  static void for_groups(std::ptrdiff_t m, const Body& body) {
+    std::ptrdiff_t task = 0, at = 0;
+    for (std::ptrdiff_t column = 0; column < m; column += panel)
+      for (std::ptrdiff_t first = column; first < m; first += panel, ++task)
+        for (std::ptrdiff_t i = first; i < std::min(first + panel, m); i += R) {
+          const std::ptrdiff_t rows = std::min(R, m - i);
+          const std::ptrdiff_t columns = std::min(std::min(column + panel, m), i + rows) - column;
+          body(Group{task, i, rows, column, columns, at});
+          at += R * columns;
+        }
+  }
+
+  template <class Held>
+  struct Operand {
+    const Held* numbers;
+    std::ptrdiff_t stride;
+  };
+
+  template <class Held>
+  void add_as(const Rows& rows, double* sums) {
+    const Operand<Held> operand = operand_of<Held>(rows);
+    const std::ptrdiff_t panels = (m_ + panel - 1) / panel;
+    parallel_for(threads_ == 1 ? 1 : panels * (panels + 1) / 2, threads_, [&](std::ptrdiff_t task) {
+      for_groups(m_, [&](const Group& group) {
+        if (threads_ == 1 || group.task == task) multiply(rows, operand, group, sums + group.at);
+      });
+    });
+  }
+
+  template <class Held>
+  Operand<Held> operand_of(const Rows& rows) {
+    if (!scaled_ && rows.storage == storage_of<Held> && well_placed(rows, sizeof(Held), panel))
+      return {reinterpret_cast<const Held*>(rows.numbers), rows.stride};
+    const std::ptrdiff_t stride = padded<Held>(rows.n);
+    Held* const packed =
+        reinterpret_cast<Held*>(packed_.resized(m_ * stride * sizeof(Held) / sizeof(double)));
+    scales_.assign(static_cast<std::size_t>(m_), {});
+    parallel_blocks(m_, threads_ == 1 ? m_ : 16, threads_,
+                    [&](std::ptrdiff_t first, std::ptrdiff_t last) {
+                      for (std::ptrdiff_t i = first; i < last; ++i)
+                        pack(rows, i, packed + i * stride);
+                    });
+    return {packed, stride};
+  }
+
+  template <class Held>
+  void pack(const Rows& rows, std::ptrdiff_t i, Held* packed) {
+    const std::byte* const row = rows.numbers + i * rows.stride * item_size(rows.storage);
+    const double largest = mfac_convert(rows.storage, row, rows.n, 1.0, packed);
+    if (!scaled_) return;
+    Scale& scale = scales_[static_cast<std::size_t>(i)];
+    scale = Scale(largest, 0, float_exponents);
+    mfac_convert(rows.storage, row, rows.n, scale.factor, packed);
+  }
+
+  template <class Held>
+  void multiply(const Rows& all, const Operand<Held>& operand, const Group& group,
+                double* sums) const {
+    const Held* rows[R];
+    for (std::ptrdiff_t r = 0; r < R; ++r)
+      rows[r] = operand.numbers + std::min(group.row + r, m_ - 1) * operand.stride;
+    const auto count = static_cast<int>(group.rows);
+    const Held* const others = operand.numbers + group.column * operand.stride;
+    const std::ptrdiff_t n = round_up(all.n, mfac_step), k = group.columns;
+    const std::ptrdiff_t ahead = std::min(all.n, all.ahead);
+    const bool diagonal = group.row < group.column + panel;
+    constexpr std::ptrdiff_t some = 12;
+    double some_sums[R * panel];
+    double* const to = scaled_ ? some_sums : sums;
+    if (scaled_) std::fill_n(some_sums, R * k, 0.0);
+    for (std::ptrdiff_t c = 0; c < k; c += some) {
+      // the same rows of the next tile, a part at a time
+      if (diagonal)
+        mfac_prefetch(all, group.row, group.row + count, all.n + ahead * c / k,
+                      all.n + ahead * std::min(c + some, k) / k);
+      mfac_dots<T>(rows, count, others + c * operand.stride, operand.stride, std::min(some, k - c),
+                   n, to + R * c, R);
     }
+    for (std::ptrdiff_t c = 0; scaled_ && c < k; ++c)
+      for (std::ptrdiff_t r = 0; r < count; ++r)
+        sums[R * c + r] += to[R * c + r] * inverse(group.row + r) * inverse(group.column + c);
   }
   [[nodiscard]] double inverse(std::ptrdiff_t i) const {
     return scales_[static_cast<std::size_t>(i)].inverse;
@@ -296,8 +364,8 @@ class GramTile {
 
   std::ptrdiff_t m_;
   int threads_;
-  std::ptrdiff_t stride_ = 0;
-  Array<T> packed_;
+  bool scaled_;
+  Array<double> packed_;
   std::vector<Scale> scales_;
 };
 
@@ -309,9 +377,7 @@ class ProjectTile {
  public:
   ProjectTile(const X* x, std::ptrdiff_t d, std::ptrdiff_t k) : x_(x), d_(d), k_(k) {}
 
-  static std::ptrdiff_t width(std::ptrdiff_t k) {
-    return k <= 3 ? 8192 : k <= 8 ? 2048 : k <= 16 ? 1024 : 512;
-  }
+  static std::ptrdiff_t width(std::ptrdiff_t k) { return k <= 3 ? 8192 : 2048; }
 
   /// sums[m c + i] += g_i . x_c of the columns from `begin` on, of any number.
   void add(const Rows& rows, std::ptrdiff_t begin, double* sums, double* squares) {
@@ -348,9 +414,17 @@ class ProjectTile {
       std::vector<Scale> scales;
       for (std::ptrdiff_t c = 0; c < k; ++c) {
         const std::byte* const x = vector(first + c, begin);
-        scales.emplace_back(mfac_largest(storage_of<X>, x, rows.n), factor_target,
-                            sizeof(X) == 8 ? double_exponents : float_exponents);
-        mfac_convert(storage_of<X>, x, rows.n, scales.back().factor, packed + c * stride);
+        // Numbers near 1 are scaled in one pass.
+        Scale scale(1.0, factor_target, float_exponents);
+        double largest = 0;
+        if constexpr (sizeof(X) == 4)
+          largest = mfac_convert(storage_of<X>, x, rows.n, scale.factor, packed + c * stride);
+        if (!(largest > 0x1p40 && largest < 0x1p64)) {
+          scale = Scale(mfac_largest(storage_of<X>, x, rows.n), factor_target,
+                        sizeof(X) == 8 ? double_exponents : float_exponents);
+          mfac_convert(storage_of<X>, x, rows.n, scale.factor, packed + c * stride);
+        }
+        scales.push_back(scale);
       }
       products(rows, begin, first, k, packed, stride, scaled);
       if (std::all_of(scaled, scaled + rows.m * k, [](double s) { return std::isfinite(s); })) {
@@ -412,23 +486,30 @@ class CombineTile {
   CombineTile(const Factors<T>& factors, const double* a, std::ptrdiff_t m)
       : factors_(factors), a_(a), m_(m) {}
 
-  static std::ptrdiff_t width(std::ptrdiff_t k) {
-    return k == 1 ? 8192 : k <= 3 ? 4096 : k <= 8 ? 1024 : k <= 16 ? 512 : 256;
-  }
+  static std::ptrdiff_t width(std::ptrdiff_t k) { return k == 1 ? 8192 : k <= 3 ? 4096 : 768; }
 
   /// Sums of the rows with factors first ... first + k - 1, k <= batch; each `stride` apart.
   /// vectors: what is added to them then, on its way meanwhile.
   const double* sums(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t k,
                      std::ptrdiff_t stride, const Rows& vectors) {
     double* const totals = totals_.resized(k * stride);
-    std::fill_n(totals, k * stride, 0.0);
     const T* const factors = factors_.values.data() + first * factors_.stride;
+    // Few vectors are less work than memory is: whole rows, as it sends them. Else sums stay in
+    // registers, some columns at a time.
     const auto combine = [&](std::ptrdiff_t begin, std::ptrdiff_t end, T* sum) {
-      constexpr std::ptrdiff_t some = mfac_combine_rows;
-      for (std::ptrdiff_t i = begin; i < end; i += some) {
-        const std::ptrdiff_t last = std::min(i + some, end);
-        mfac_prefetch(vectors, vectors.m * i / m_, vectors.m * last / m_, 0, rows.n);
-        mfac_combine(rows, i, last, factors, factors_.stride, k, sum, stride);
+      const std::ptrdiff_t fresh = begin;
+      const std::ptrdiff_t some = k <= 3 ? mfac_combine_rows : end - begin;
+      const std::ptrdiff_t columns = k <= 3 ? rows.n : 96;
+      for (std::ptrdiff_t j = 0; j < rows.n; j += columns) {
+        Rows part = rows;
+        part.numbers += j * item_size(rows.storage);
+        part.n = std::min(columns, rows.n - j);
+        part.ahead = rows.n - j - part.n + rows.ahead;
+        for (std::ptrdiff_t i = begin; i < end; i += some) {
+          const std::ptrdiff_t last = std::min(i + some, end);
+          mfac_prefetch(vectors, vectors.m * i / m_, vectors.m * last / m_, j, j + part.n);
+          mfac_combine(part, i, last, factors, factors_.stride, k, sum + j, stride, i == fresh);
+        }
       }
     };
     if constexpr (sizeof(T) == 8) {
@@ -436,8 +517,8 @@ class CombineTile {
     } else {
       constexpr std::ptrdiff_t some = 64;  // rows whose sum is formed in float
       T* const part = part_.resized(k * stride);
+      std::fill_n(totals, k * stride, 0.0);
       for (std::ptrdiff_t i = 0; i < m_; i += some) {
-        std::fill_n(part, k * stride, T{0});
         combine(i, std::min(i + some, m_), part);
         for (std::ptrdiff_t c = 0; c < k; ++c)
           mfac_add_scaled(part + c * stride, round_up(rows.n, mfac_step),
@@ -448,9 +529,8 @@ class CombineTile {
         if (!std::isfinite(mfac_largest(Storage::float64, bytes_of(totals + c * stride), rows.n))) {
           // beyond the range of float
           const Factors<double> wide(a_ + (first + c) * m_, m_, 1);
-          std::fill_n(totals + c * stride, stride, 0.0);
-          mfac_combine(rows, 0, m_, wide.values.data(), wide.stride, 1, totals + c * stride,
-                       stride);
+          mfac_combine(rows, 0, m_, wide.values.data(), wide.stride, 1, totals + c * stride, stride,
+                       true);
         }
     }
     return totals;
@@ -518,23 +598,56 @@ constexpr std::ptrdiff_t most_lanes = 64;
 /// From so many rows on, threads share each tile: lanes would need too much memory.
 constexpr std::ptrdiff_t least_shared = 512;
 
-void copy_triangle(const double* from, std::ptrdiff_t m, std::span<double> to) {
-  for (std::ptrdiff_t j = 0; j < m; ++j)
-    std::copy_n(from + j * m + j, m - j, to.begin() + (j * m + j));
+/// Whether the diagonal is far within the range of float, so that nothing was lost beyond it.
+bool within_float(const Gradients& gradients, Columns columns, std::span<const double> gram) {
+  const std::ptrdiff_t m = gradients.rows();
+  for (std::ptrdiff_t i = 0; i < m; ++i) {
+    const double square = gram[static_cast<std::size_t>(i * (m + 1))];
+    if (square > 0x1p-80 && square < 0x1p120) continue;
+    if (square != 0) return false;
+    std::vector<std::byte> buffer;
+    constexpr std::ptrdiff_t some = 1 << 16;
+    for (std::ptrdiff_t begin = columns.begin; begin < columns.end; begin += some) {
+      const std::ptrdiff_t end = std::min(begin + some, columns.end);
+      const Tile part = tile(gradients.data(), i, i + 1, begin, end, buffer);
+      if (mfac_largest(gradients.storage(), part.numbers, end - begin) != 0) return false;
+    }
+  }
+  return true;
+}
+
+/// The Gram matrix, and in the same pass more(sums, rows, begin) of further results, which are
+/// returned.
+template <class T, class MakeMore>
+std::vector<double> gram_in(const Gradients& gradients, Columns columns, int threads,
+                            std::span<double> out, const Progress& progress,
+                            std::ptrdiff_t more_results, const MakeMore& make_more) {
+  const std::ptrdiff_t m = gradients.rows(), size = GramTile<T>::size(m);
+  const bool shared = m >= least_shared;
+  const auto run = [&](bool scaled) {
+    auto sums = sum_of_tiles(gradients, columns, GramTile<T>::width(m, gradients.storage()),
+                             size + more_results, shared ? 1 : most_lanes, threads, progress, [&] {
+                               return [size, tile = GramTile<T>(m, shared ? threads : 1, scaled),
+                                       more = make_more()](double* to, const Rows& rows,
+                                                           std::ptrdiff_t begin) mutable {
+                                 tile.add(rows, to);
+                                 more(to + size, rows, begin);
+                               };
+                             });
+    GramTile<T>::unpack(sums.data(), m, out);
+    return sums;
+  };
+  std::vector<double> sums = run(false);
+  if (sizeof(T) == 4 && !within_float(gradients, columns, out)) sums = run(true);
+  sums.erase(sums.begin(), sums.begin() + size);
+  return sums;
 }
 
 template <class T>
-void gram_in(const Gradients& gradients, Columns columns, int threads, std::span<double> out,
-             const Progress& progress) {
-  const std::ptrdiff_t m = gradients.rows();
-  const bool shared = m >= least_shared;
-  const auto sums = sum_of_tiles(gradients, columns, GramTile<T>::width(m), m * m,
-                                 shared ? 1 : most_lanes, threads, progress, [&] {
-                                   return [tile = GramTile<T>(m, shared ? threads : 1)](
-                                              double* to, const Rows& rows,
-                                              std::ptrdiff_t) mutable { tile.add(rows, to); };
-                                 });
-  copy_triangle(sums.data(), m, out);
+void gram_alone(const Gradients& gradients, Columns columns, int threads, std::span<double> out,
+                const Progress& progress) {
+  gram_in<T>(gradients, columns, threads, out, progress, 0,
+             [] { return [](double*, const Rows&, std::ptrdiff_t) {}; });
 }
 
 template <class T, class X>
@@ -557,27 +670,21 @@ void both_in(const Gradients& gradients, Columns columns, const X* x, std::ptrdi
              std::span<double> out, std::span<double> projections, std::span<double> squares,
              const Progress& progress) {
   const std::ptrdiff_t m = gradients.rows(), d = gradients.dimension();
-  const bool shared = m >= least_shared;
-  const auto sums = sum_of_tiles(
-      gradients, columns, GramTile<T>::width(m), m * m + (m + 1) * k, shared ? 1 : most_lanes,
-      threads, progress, [&] {
-        return
-            [&, tile = GramTile<T>(m, shared ? threads : 1), products = ProjectTile<T, X>(x, d, k)](
-                double* to, const Rows& rows, std::ptrdiff_t begin) mutable {
-              tile.add(rows, to);
-              products.add(rows, begin, to + m * m, squares.empty() ? nullptr : to + m * m + m * k);
-            };
-      });
-  copy_triangle(sums.data(), m, out);
-  std::copy_n(sums.begin() + m * m, m * k, projections.begin());
-  if (!squares.empty()) std::copy_n(sums.begin() + m * m + m * k, k, squares.begin());
+  const auto sums = gram_in<T>(gradients, columns, threads, out, progress, (m + 1) * k, [&] {
+    return [&, tile = ProjectTile<T, X>(x, d, k)](double* to, const Rows& rows,
+                                                  std::ptrdiff_t begin) mutable {
+      tile.add(rows, begin, to, squares.empty() ? nullptr : to + m * k);
+    };
+  });
+  std::copy_n(sums.begin(), m * k, projections.begin());
+  if (!squares.empty()) std::copy_n(sums.begin() + m * k, k, squares.begin());
 }
 
 }  // namespace
 
 void gram(const Gradients& gradients, Columns columns, Accumulation accumulation, int threads,
           std::span<double> out, const Progress& progress) {
-  const auto run = in_float(gradients, accumulation) ? gram_in<float> : gram_in<double>;
+  const auto run = in_float(gradients, accumulation) ? gram_alone<float> : gram_alone<double>;
   run(gradients, columns, threads, out, progress);
 }
 
@@ -604,6 +711,22 @@ void gram_and_project(const Gradients& gradients, Columns columns, std::span<con
                       std::span<double> squares, const Progress& progress) {
   const auto run = in_float(gradients, accumulation) ? both_in<float, T> : both_in<double, T>;
   run(gradients, columns, x.data(), k, threads, gram, projections, squares, progress);
+}
+
+void solve_columns(
+    const Gradients& gradients, Columns columns, std::span<const double> factor,
+    const std::function<void(Columns c, const double* w, const double* squares)>& body) {
+  constexpr std::ptrdiff_t width = mfac_solve_columns;
+  std::vector<std::byte> buffer;
+  Array<double> w;
+  alignas(64) double squares[width];
+  Reader reader(gradients.data(), columns, buffer);
+  for (std::ptrdiff_t begin = columns.begin; begin < columns.end; begin += width) {
+    const std::ptrdiff_t end = std::min(begin + width, columns.end);
+    mfac_solve(reader.rows(begin, end), factor.data(),
+               w.resized(width * round_up(gradients.rows(), mfac_solve_rows)), squares);
+    body({begin, end}, w.get(), squares);
+  }
 }
 
 template void project(const Gradients&, Columns, std::span<const float>, std::ptrdiff_t,

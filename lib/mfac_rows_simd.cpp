@@ -90,7 +90,10 @@ HWY_INLINE V<double> load(Held held, Tag<double> tag, const std::uint16_t* from)
   return hn::PromoteTo(tag, load_float(held, hn::Rebind<float, Tag<double>>(), from));
 }
 
-/// The lanes of a sum, halves first.
+template <class T>
+using Packed = std::conditional_t<sizeof(T) == 8, Float64, Float32>;
+
+/// The numbers of a sum, halves first.
 HWY_INLINE double fold(const double* sum) {
   double half[4], quarter[2];
   for (int i = 0; i < 4; ++i) half[i] = sum[i] + sum[i + 4];
@@ -98,12 +101,59 @@ HWY_INLINE double fold(const double* sum) {
   return quarter[0] + quarter[1];
 }
 HWY_INLINE double fold(const float* sum) {
-  alignas(64) double wide[8];
-  const Tag<double> tag;
-  for (std::ptrdiff_t i = 0; i < 8; i += lanes<double>)
-    hn::Store(hn::Add(load(Float32(), tag, sum + i), load(Float32(), tag, sum + 8 + i)), tag,
-              wide + i);
-  return fold(wide);
+  float eighth[8], half[4], quarter[2];
+  for (int i = 0; i < 8; ++i) eighth[i] = sum[i] + sum[i + 8];
+  for (int i = 0; i < 4; ++i) half[i] = eighth[i] + eighth[i + 4];
+  for (int i = 0; i < 2; ++i) quarter[i] = half[i] + half[i + 2];
+  return double{quarter[0] + quarter[1]};
+}
+
+/// out[r] += the numbers of sum r of `count`, one after the other; four at a time, to the same
+/// bits.
+template <class T>
+HWY_INLINE void add_folded(const T* sums, int count, double* out) {
+  constexpr std::ptrdiff_t step = sum_lanes<T>;
+  int r = 0;
+#if HWY_MAX_BYTES >= 32
+  if constexpr (std::is_same_v<T, double>) {
+    const hn::CappedTag<double, 4> four;
+    for (; r + 4 <= count; r += 4) {
+      const auto half = [&](int i) {
+        const double* const at = sums + (r + i) * step;
+        return hn::Add(hn::Load(four, at), hn::Load(four, at + 4));
+      };
+      const auto quarters = [&](int i) {
+        const auto a = half(i), b = half(i + 1);
+        return hn::Add(hn::ConcatLowerLower(four, b, a), hn::ConcatUpperUpper(four, b, a));
+      };
+      const auto a = quarters(0), b = quarters(2);
+      const auto sum = hn::Add(hn::ConcatEven(four, b, a), hn::ConcatOdd(four, b, a));
+      hn::StoreU(hn::Add(hn::LoadU(four, out + r), sum), four, out + r);
+    }
+  } else {
+    const hn::CappedTag<float, 8> eight;
+    const hn::CappedTag<double, 4> four;
+    for (; r + 4 <= count; r += 4) {
+      const auto eighth = [&](int i) {
+        const float* const at = sums + (r + i) * step;
+        return hn::Add(hn::Load(eight, at), hn::Load(eight, at + 8));
+      };
+      const auto halves = [&](int i) {
+        const auto a = eighth(i), b = eighth(i + 1);
+        return hn::Add(hn::ConcatLowerLower(eight, b, a), hn::ConcatUpperUpper(eight, b, a));
+      };
+      // Pairs of floats are shuffled as one number.
+      const hn::RepartitionToWide<decltype(eight)> pairs;
+      const auto a = hn::BitCast(pairs, halves(0)), b = hn::BitCast(pairs, halves(2));
+      const auto quarters = hn::Add(hn::BitCast(eight, hn::ConcatEven(pairs, b, a)),
+                                    hn::BitCast(eight, hn::ConcatOdd(pairs, b, a)));
+      const auto twice = hn::Add(quarters, hn::Shuffle2301(quarters));
+      const auto sum = hn::PromoteTo(four, hn::LowerHalf(hn::ConcatEven(eight, twice, twice)));
+      hn::StoreU(hn::Add(hn::LoadU(four, out + r), sum), four, out + r);
+    }
+  }
+#endif
+  for (; r < count; ++r) out[r] += fold(sums + r * step);
 }
 
 /// Bytes to look ahead within a row; behind its end are the numbers of the next tile, or none,
@@ -120,9 +170,9 @@ HWY_INLINE void prefetch_line(const Type* const* rows, std::ptrdiff_t j) {
 }
 
 /// sum[r][q] += a_r b_q, of a vector of them.
-template <int R, int Q, int Parts, bool Streamed, class Held, class T>
+template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
 HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std::ptrdiff_t j,
-                             const T* b, std::ptrdiff_t stride, V<T> (&sum)[R][Q][Parts]) {
+                             const Other* b, std::ptrdiff_t stride, V<T> (&sum)[R][Q][Parts]) {
   if constexpr (Streamed) prefetch_line<R>(a, j);
 #pragma GCC unroll 16
   for (int p = 0; p < Parts; ++p) {
@@ -131,7 +181,7 @@ HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std
     for (int r = 0; r < R; ++r) g[r] = load(held, Tag<T>(), a[r] + j + p * lanes<T>);
 #pragma GCC unroll 16
     for (int q = 0; q < Q; ++q) {
-      const V<T> x = hn::LoadU(Tag<T>(), b + q * stride + p * lanes<T>);
+      const V<T> x = load(Packed<Other>(), Tag<T>(), b + q * stride + p * lanes<T>);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sum[r][q][p] = hn::MulAdd(g[r], x, sum[r][q][p]);
     }
@@ -140,8 +190,8 @@ HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std
 
 /// out[out_stride q + r] += a_r . b_q; b has zeros behind the last number. Parts: vectors of a sum
 /// that are formed in one pass over the numbers.
-template <int R, int Q, int Parts, bool Streamed, class Held, class T>
-HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int rows, const T* b,
+template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
+HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int rows, const Other* b,
                          std::ptrdiff_t stride, std::ptrdiff_t n, double* out,
                          std::ptrdiff_t out_stride) {
   constexpr std::ptrdiff_t step = sum_lanes<T>;
@@ -163,51 +213,41 @@ HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int row
 #pragma GCC unroll 16
         for (int p = 0; p < Parts; ++p) sum[r][q][p] = hn::Zero(Tag<T>());
     for (std::ptrdiff_t j = pass; j < whole; j += step)
-      add_products<R, Q, Parts, Streamed>(held, a, j, b + j, stride, sum);
+      add_products<R, Q, Parts, Streamed, T>(held, a, j, b + j, stride, sum);
     if (whole < n)
-      add_products<R, Q, Parts, false>(held, rows_of_rest, pass, b + whole + pass, stride, sum);
+      add_products<R, Q, Parts, false, T>(held, rows_of_rest, pass, b + whole + pass, stride, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
       for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 16
         for (int p = 0; p < Parts; ++p)
-          hn::Store(sum[r][q][p], Tag<T>(), sums + (r * Q + q) * step + pass + p * lanes<T>);
+          hn::Store(sum[r][q][p], Tag<T>(), sums + (q * R + r) * step + pass + p * lanes<T>);
   }
-  for (int q = 0; q < Q; ++q)
-    for (int r = 0; r < rows; ++r) out[q * out_stride + r] += fold(sums + (r * Q + q) * step);
+  for (int q = 0; q < Q; ++q) add_folded(sums + q * R * step, rows, out + q * out_stride);
 }
 
 /// Calls between(i) before each of the groups of right-hand sides.
-template <int R, int Q, int Parts, bool Streamed, class Held, class T, class Between>
-void add_dots_of(Held held, const typename Held::Type* const* a, int rows, const T* b,
+template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other, class Between>
+void add_dots_of(Held held, const typename Held::Type* const* a, int rows, const Other* b,
                  std::ptrdiff_t stride, std::ptrdiff_t k, std::ptrdiff_t n, double* out,
                  std::ptrdiff_t out_stride, const Between& between, std::ptrdiff_t group = 0) {
   for (; k >= Q; k -= Q, b += Q * stride, out += Q * out_stride) {
     between(group++);
-    add_dots<R, Q, Parts, Streamed>(held, a, rows, b, stride, n, out, out_stride);
+    add_dots<R, Q, Parts, Streamed, T>(held, a, rows, b, stride, n, out, out_stride);
   }
   if constexpr (Q > 1)
     if (k > 0)
-      add_dots_of<R, Q - 1, Parts, Streamed>(held, a, rows, b, stride, k, n, out, out_stride,
-                                             between, group);
+      add_dots_of<R, Q - 1, Parts, Streamed, T>(held, a, rows, b, stride, k, n, out, out_stride,
+                                                between, group);
 }
 
-template <class T>
-struct Packed {
-  using Type = T;
-};
-template <class T>
-HWY_INLINE V<T> load(Packed<T>, Tag<T> tag, const T* from) {
-  return hn::LoadU(tag, from);
-}
-
-template <class T>
-void dots(const T* const* a, int rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
+template <class T, class Held>
+void dots(const Held* const* a, int rows, const Held* b, std::ptrdiff_t stride, std::ptrdiff_t k,
           std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
   constexpr int Q = many_registers ? 6 : 3;
-  add_dots_of<4, Q, 1, false>(Packed<T>(), a, rows, b, stride, k, n, out, out_stride,
-                              [](std::ptrdiff_t) {});
+  add_dots_of<4, Q, 1, false, T>(Packed<Held>(), a, rows, b, stride, k, n, out, out_stride,
+                                 [](std::ptrdiff_t) {});
 }
 
 /// Numbers of rows behind the last are those of the last, and for nothing.
@@ -267,7 +307,7 @@ void project_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdif
     SomeRows<R, Held> some(rows, i);
     const int count = static_cast<int>(std::min<std::ptrdiff_t>(R, last - i));
     for (std::ptrdiff_t j = 0; j < rows.n; j += mfac_most_terms) {
-      add_dots_of<R, Q, Parts, Streamed>(
+      add_dots_of<R, Q, Parts, Streamed, T>(
           held, some.begin, count, b + j, stride, k, std::min(mfac_most_terms, rows.n - j), out + i,
           rows.m, [&](std::ptrdiff_t group) {
             if constexpr (!Streamed)
@@ -362,18 +402,198 @@ void combine_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdif
   }
 }
 
+/// sum_c += sum over rows of a[c][i] g_i for K of c and C vectors of numbers, whose sums stay in
+/// registers meanwhile; from 0 if `fresh`. g: number of the first row.
+template <int K, int C, class Held, class T>
+HWY_INLINE void add_block(Held held, const typename Held::Type* g, std::ptrdiff_t g_stride,
+                          std::ptrdiff_t rows, const T* a, std::ptrdiff_t a_stride, T* sum,
+                          std::ptrdiff_t stride, bool fresh) {
+  const Tag<T> tag;
+  V<T> s[K][C];
+#pragma GCC unroll 16
+  for (int c = 0; c < K; ++c)
+#pragma GCC unroll 16
+    for (int q = 0; q < C; ++q)
+      s[c][q] = fresh ? hn::Zero(tag) : hn::LoadU(tag, sum + c * stride + q * lanes<T>);
+  for (std::ptrdiff_t i = 0; i < rows; ++i, g += g_stride) {
+    V<T> x[C];
+#pragma GCC unroll 16
+    for (int q = 0; q < C; ++q) x[q] = load(held, tag, g + q * lanes<T>);
+#pragma GCC unroll 16
+    for (int c = 0; c < K; ++c) {
+      const V<T> factor = hn::Set(tag, a[c * a_stride + i]);
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) s[c][q] = hn::MulAdd(factor, x[q], s[c][q]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < K; ++c)
+#pragma GCC unroll 16
+    for (int q = 0; q < C; ++q) hn::StoreU(s[c][q], tag, sum + c * stride + q * lanes<T>);
+}
+
+template <int K, int C, class Held, class T, class Between>
+HWY_INLINE void add_blocks(Held held, const typename Held::Type* g, std::ptrdiff_t g_stride,
+                           std::ptrdiff_t rows, const T* a, std::ptrdiff_t a_stride,
+                           std::ptrdiff_t k, T* sum, std::ptrdiff_t stride, bool fresh,
+                           const Between& between) {
+  std::ptrdiff_t c = 0;
+  for (; c + K <= k; c += K) {
+    between(c);
+    add_block<K, C>(held, g, g_stride, rows, a + c * a_stride, a_stride, sum + c * stride, stride,
+                    fresh);
+  }
+  if constexpr (K > 1)
+    if (c < k)
+      add_blocks<K - 1, C>(held, g, g_stride, rows, a + c * a_stride, a_stride, k - c,
+                           sum + c * stride, stride, fresh,
+                           [&](std::ptrdiff_t at) { between(c + at); });
+}
+
+/// Some columns of all rows after the other, against groups of factors.
+template <int K, int C, class Held, class T>
+void combine_columns(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last,
+                     const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
+                     std::ptrdiff_t stride, bool fresh) {
+  using Type = typename Held::Type;
+  const auto* const g = reinterpret_cast<const Type*>(rows.numbers) + first * rows.stride;
+  const std::ptrdiff_t count = last - first, step = C * lanes<T>;
+  const auto add = [&]<int Columns>(std::ptrdiff_t j) {
+    // The same rows of the next columns, a part at a time.
+    constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+    const std::ptrdiff_t next = j + Columns * lanes<T>;
+    const std::ptrdiff_t end = std::min(next + step, rows.n + rows.ahead);
+    add_blocks<K, Columns>(held, g + j, rows.stride, count, a + first, a_stride, k, sum + j, stride,
+                           fresh, [&](std::ptrdiff_t c) {
+                             const std::ptrdiff_t until = count * std::min(c + K, k) / k;
+                             for (std::ptrdiff_t i = count * c / k; i < until; ++i)
+                               for (std::ptrdiff_t at = next; at < end; at += line)
+                                 __builtin_prefetch(g + i * rows.stride + at, 0, 2);
+                           });
+  };
+  std::ptrdiff_t j = 0;
+  for (; j + step <= rows.n; j += step) add.template operator()<C>(j);
+  for (; j + mfac_step <= rows.n; j += mfac_step)
+    add.template operator()<static_cast<int>(mfac_step / lanes<T>)>(j);
+  if (j == rows.n) return;
+  constexpr std::ptrdiff_t some = 64;
+  for (std::ptrdiff_t begin = 0; begin < count; begin += some) {
+    alignas(64) Type rest[some][mfac_step] = {};
+    const std::ptrdiff_t here = std::min(some, count - begin);
+    for (std::ptrdiff_t i = 0; i < here; ++i)
+      std::copy_n(g + (begin + i) * rows.stride + j, rows.n - j, rest[i]);
+    add_blocks<K, static_cast<int>(mfac_step / lanes<T>)>(
+        held, rest[0], mfac_step, here, a + first + begin, a_stride, k, sum + j, stride,
+        fresh && begin == 0, [](std::ptrdiff_t) {});
+  }
+}
+
 template <class T>
 void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
-             std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride) {
+             std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride, bool fresh) {
+  if (fresh && k <= most_streamed)
+    for (std::ptrdiff_t c = 0; c < k; ++c)
+      std::fill_n(sum + c * stride, (rows.n + mfac_step - 1) / mfac_step * mfac_step, T{0});
   by_storage(rows.storage, [&](auto held) {
     constexpr int R = many_registers ? 8 : 4;
     if (k == 1)
       combine_rows<8, 1, true>(held, rows, first, last, a, a_stride, k, sum, stride);
     else if (k <= most_streamed)
       combine_rows<R, 3, true>(held, rows, first, last, a, a_stride, k, sum, stride);
+    else if constexpr (many_registers)
+      combine_columns<4, 6>(held, rows, first, last, a, a_stride, k, sum, stride, fresh);
     else
-      combine_rows<R, 3, false>(held, rows, first, last, a, a_stride, k, sum, stride);
+      combine_columns<2, 4>(held, rows, first, last, a, a_stride, k, sum, stride, fresh);
   });
+}
+
+/// Forward substitution for C vectors of columns, 4 rows at a time: what comes before them in
+/// registers, then the block on the diagonal.
+template <int C, class Held, class Between>
+HWY_INLINE void solve_block(Held held, const typename Held::Type* g, std::ptrdiff_t g_stride,
+                            std::ptrdiff_t m, const double* factor, double* w, double* squares,
+                            const Between& between) {
+  constexpr int R = mfac_solve_rows;
+  constexpr std::ptrdiff_t stride = mfac_solve_columns;
+  const Tag<double> tag;
+  for (std::ptrdiff_t i = 0; i < m; i += R) {
+    between(i);
+    V<double> s[R][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q)
+        s[r][q] = load(held, tag, g + std::min(i + r, m - 1) * g_stride + q * lanes<double>);
+    for (std::ptrdiff_t k = 0; k < i; ++k, factor += R) {
+      V<double> x[C];
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) x[q] = hn::LoadU(tag, w + k * stride + q * lanes<double>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const V<double> f = hn::Set(tag, factor[r]);
+#pragma GCC unroll 16
+        for (int q = 0; q < C; ++q) s[r][q] = hn::NegMulAdd(f, x[q], s[r][q]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int t = 0; t < r; ++t) {
+        const V<double> f = hn::Set(tag, factor[R * r + t]);
+#pragma GCC unroll 16
+        for (int q = 0; q < C; ++q) s[r][q] = hn::NegMulAdd(f, s[t][q], s[r][q]);
+      }
+      const V<double> f = hn::Set(tag, factor[R * r + r]);
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) s[r][q] = hn::Mul(f, s[r][q]);
+    }
+    factor += R * R;
+#pragma GCC unroll 16
+    for (int q = 0; q < C; ++q) {
+      V<double> square = hn::LoadU(tag, squares + q * lanes<double>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        hn::StoreU(s[r][q], tag, w + (i + r) * stride + q * lanes<double>);
+        square = hn::MulAdd(s[r][q], s[r][q], square);
+      }
+      hn::StoreU(square, tag, squares + q * lanes<double>);
+    }
+  }
+}
+
+template <class T>
+double convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale, T* to);
+
+void solve(const Rows& rows, const double* factor, double* w, double* squares) {
+  constexpr int C = many_registers ? 6 : 2;
+  constexpr std::ptrdiff_t columns = mfac_solve_columns, step = C * lanes<double>;
+  static_assert(columns % step == 0 && columns % mfac_step == 0);
+  std::fill_n(squares, columns, 0.0);
+  if (rows.n == columns) {
+    by_storage(rows.storage, [&](auto held) {
+      using Type = typename decltype(held)::Type;
+      constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+      const auto* const g = reinterpret_cast<const Type*>(rows.numbers);
+      const std::ptrdiff_t end = columns + std::min(columns, rows.ahead);
+      for (std::ptrdiff_t j = 0; j < columns; j += step)
+        solve_block<C>(held, g + j, rows.stride, rows.m, factor, w + j, squares + j,
+                       [&](std::ptrdiff_t i) {  // the same rows of the next columns
+                         if (j == 0)
+                           for (std::ptrdiff_t r = i; r < std::min(i + 4, rows.m); ++r)
+                             for (std::ptrdiff_t at = columns; at < end; at += line)
+                               __builtin_prefetch(g + r * rows.stride + at, 0, 2);
+                       });
+    });
+    return;
+  }
+  // Fewer columns are copied to where the results will be.
+  for (std::ptrdiff_t i = 0; i < rows.m; ++i)
+    convert(rows.storage, rows.numbers + i * rows.stride * item_size(rows.storage), rows.n, 1.0,
+            w + i * columns);
+  constexpr int vectors = static_cast<int>(8 / lanes<double>);
+  for (std::ptrdiff_t j = 0; j < rows.n; j += 8)
+    solve_block<vectors>(Float64(), w + j, columns, rows.m, factor, w + j, squares + j,
+                         [](std::ptrdiff_t) {});
 }
 
 /// Calls body(from, j, lanes) for `n` numbers, the last few of them from a copy with zeros behind.
@@ -476,6 +696,7 @@ void finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y,
   const auto one = [&](std::ptrdiff_t j) { return value(sum + j, x == nullptr ? x : x + j); };
   // A few numbers, through copies of a whole vector.
   const auto few = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    if (begin == end) return;
     alignas(64) double sums[mfac_step] = {};
     alignas(64) T addends[mfac_step] = {}, results[mfac_step];
     std::copy(sum + begin, sum + end, sums);
@@ -508,11 +729,15 @@ void add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total)
 // HWY_EXPORT takes no templates.
 void dots_double(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
                  std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  dots(a, rows, b, stride, k, n, out, out_stride);
+  dots<double>(a, rows, b, stride, k, n, out, out_stride);
+}
+void dots_mixed(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
+                std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  dots<double>(a, rows, b, stride, k, n, out, out_stride);
 }
 void dots_float(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
                 std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  dots(a, rows, b, stride, k, n, out, out_stride);
+  dots<float>(a, rows, b, stride, k, n, out, out_stride);
 }
 void project_double(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* b,
                     std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
@@ -523,12 +748,14 @@ void project_float(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, 
   project(rows, first, last, b, stride, k, out);
 }
 void combine_double(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,
-                    std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride) {
-  combine(rows, first, last, a, a_stride, k, sum, stride);
+                    std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride,
+                    bool fresh) {
+  combine(rows, first, last, a, a_stride, k, sum, stride, fresh);
 }
 void combine_float(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* a,
-                   std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride) {
-  combine(rows, first, last, a, a_stride, k, sum, stride);
+                   std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride,
+                   bool fresh) {
+  combine(rows, first, last, a, a_stride, k, sum, stride, fresh);
 }
 double convert_double(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
                       double* to) {
@@ -554,6 +781,7 @@ HWY_AFTER_NAMESPACE();
 namespace halfulp::mfac::detail {
 
 HWY_EXPORT(dots_double);
+HWY_EXPORT(dots_mixed);
 HWY_EXPORT(dots_float);
 HWY_EXPORT(project_double);
 HWY_EXPORT(project_float);
@@ -563,18 +791,24 @@ HWY_EXPORT(convert_double);
 HWY_EXPORT(convert_float);
 HWY_EXPORT(finish_double);
 HWY_EXPORT(finish_float);
+HWY_EXPORT(solve);
 HWY_EXPORT(largest);
 HWY_EXPORT(square);
 HWY_EXPORT(add_scaled);
 
 template <>
-void mfac_dots(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
-               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+void mfac_dots<double>(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
+                       std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
   HWY_DYNAMIC_DISPATCH(dots_double)(a, rows, b, stride, k, n, out, out_stride);
 }
 template <>
-void mfac_dots(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
-               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+void mfac_dots<double>(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
+                       std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(dots_mixed)(a, rows, b, stride, k, n, out, out_stride);
+}
+template <>
+void mfac_dots<float>(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
+                      std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
   HWY_DYNAMIC_DISPATCH(dots_float)(a, rows, b, stride, k, n, out, out_stride);
 }
 template <>
@@ -589,13 +823,15 @@ void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, c
 }
 template <>
 void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,
-                  std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride) {
-  HWY_DYNAMIC_DISPATCH(combine_double)(rows, first, last, a, a_stride, k, sum, stride);
+                  std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride,
+                  bool fresh) {
+  HWY_DYNAMIC_DISPATCH(combine_double)(rows, first, last, a, a_stride, k, sum, stride, fresh);
 }
 template <>
 void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* a,
-                  std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride) {
-  HWY_DYNAMIC_DISPATCH(combine_float)(rows, first, last, a, a_stride, k, sum, stride);
+                  std::ptrdiff_t a_stride, std::ptrdiff_t k, float* sum, std::ptrdiff_t stride,
+                  bool fresh) {
+  HWY_DYNAMIC_DISPATCH(combine_float)(rows, first, last, a, a_stride, k, sum, stride, fresh);
 }
 template <>
 double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, double scale,
@@ -623,6 +859,24 @@ void mfac_prefetch(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, 
   for (std::ptrdiff_t i = first; i < last; ++i)
     for (std::ptrdiff_t j = from; j < to; j += 64 / size)
       __builtin_prefetch(rows.numbers + (i * rows.stride + j) * size, 0, 2);  // second cache
+}
+void mfac_solve(const Rows& rows, const double* factor, double* w, double* squares) {
+  HWY_DYNAMIC_DISPATCH(solve)(rows, factor, w, squares);
+}
+std::vector<double> mfac_solve_factor(const double* factor, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t R = mfac_solve_rows;
+  std::vector<double> out;
+  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j) {
+    if (i >= n || j >= n || j > i) return 0.0;
+    return i == j ? 1 / factor[i + i * n] : factor[i + j * n];
+  };
+  for (std::ptrdiff_t i = 0; i < n; i += R) {
+    for (std::ptrdiff_t j = 0; j < i; ++j)
+      for (std::ptrdiff_t r = 0; r < R; ++r) out.push_back(element(i + r, j));
+    for (std::ptrdiff_t r = 0; r < R; ++r)
+      for (std::ptrdiff_t j = 0; j < R; ++j) out.push_back(element(i + r, i + j));
+  }
+  return out;
 }
 double mfac_largest(Storage storage, const std::byte* from, std::ptrdiff_t n) {
   return HWY_DYNAMIC_DISPATCH(largest)(storage, from, n);

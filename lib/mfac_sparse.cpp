@@ -63,7 +63,7 @@ struct SparseWindow::State {
         options.normalisation == Normalisation::window ? m : std::max<std::ptrdiff_t>(n, 1));
   }
   [[nodiscard]] detail::Damped damped() const {
-    return {options.damping, normaliser(count()), options.threads};
+    return detail::damped(factor, options.damping, normaliser(count()), options.threads);
   }
   [[nodiscard]] double value(std::ptrdiff_t i) const {
     return half.empty() ? single[at(i)] : detail::from_bfloat16(half[at(i)]);
@@ -214,13 +214,10 @@ struct SparseWindow::State {
     constexpr std::string_view function = "mfac::SparseWindow::inverse_newest";
     require_size(function, "y", std::ssize(y), d);
     need(function);
-    std::vector<double> a(at(count()));
+    std::vector<double> b(at(count())), a(b);
+    b.back() = 1;
     factor.solve_newest(a);
-    const detail::Damped h = damped();
-    Diagnosis diagnosis = detail::diagnose(factor, h);
-    const double estimate = detail::push_through<T>(*this, factor, h, diagnosis.condition, a, y);
-    if (diagnosis.status != Conditioning::lost) diagnosis.error = std::fmin(estimate, 1.0);
-    return diagnosis;
+    return detail::pushed_through<T>(*this, factor, damped(), b, std::move(a), y);
   }
   template <class T>
   Diagnosis inverse_product(std::span<const T> x, std::span<T> y) {
@@ -276,7 +273,7 @@ Diagnosis SparseWindow::inverse_newest(std::span<double> y) { return state_->inv
 Diagnosis SparseWindow::inverse_newest(std::span<float> y) { return state_->inverse_newest(y); }
 Diagnosis SparseWindow::diagnosis() {
   state_->need("mfac::SparseWindow::diagnosis");
-  return detail::diagnose(state_->factor, state_->damped());
+  return detail::diagnose(state_->factor);
 }
 
 }  // namespace halfulp::mfac

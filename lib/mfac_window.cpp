@@ -32,7 +32,7 @@ void check_damping(std::string_view function, double damping) {
           "in [2^-500, 2^500]");
 }
 
-halfulp::detail::Seal seal() { return {"mfacwin", 1, "window: of gradients\n"}; }
+halfulp::detail::Seal seal() { return {"mfacwin", 2, "window: of gradients\n"}; }
 
 }  // namespace
 
@@ -61,7 +61,7 @@ struct Window::State {
         options.normalisation == Normalisation::window ? size() : std::max<std::ptrdiff_t>(n, 1));
   }
   [[nodiscard]] detail::Damped damped() const {
-    return {options.damping, normaliser(count()), options.threads};
+    return detail::damped(factor, options.damping, normaliser(count()), options.threads);
   }
   void need(std::string_view function) {
     if (count() == 0) throw DomainError(function, "count()", "0", ">= 1: the window is empty");
@@ -155,17 +155,10 @@ struct Window::State {
   Diagnosis inverse_newest(std::string_view function, std::span<T> y) {
     require_size(function, "y", std::ssize(y), dimension());
     need(function);
-    std::vector<double> a(at(count()));
+    std::vector<double> b(at(count())), a(b);
+    b.back() = 1;
     factor.solve_newest(a);
-    return pushed(a, y);
-  }
-  template <class T>
-  Diagnosis pushed(std::vector<double>& a, std::span<T> y) {
-    const detail::Damped h = damped();
-    Diagnosis diagnosis = detail::diagnose(factor, h);
-    const double error = detail::push_through<T>(*this, factor, h, diagnosis.condition, a, y);
-    if (diagnosis.status != Conditioning::lost) diagnosis.error = std::fmin(error, 1.0);
-    return diagnosis;
+    return detail::pushed_through<T>(*this, factor, damped(), b, std::move(a), y);
   }
   template <class T>
   Diagnosis inverse_combination(std::span<const double> a, std::span<T> y) {
@@ -174,9 +167,9 @@ struct Window::State {
     require_size(function, "y", std::ssize(y), dimension());
     need(function);
     require_finite(function, "a", a);
-    std::vector<double> b(a.begin(), a.end());
-    factor.solve(b);
-    return pushed(b, y);
+    std::vector<double> solved(a.begin(), a.end());
+    factor.solve(solved);
+    return detail::pushed_through<T>(*this, factor, damped(), a, std::move(solved), y);
   }
   template <class T>
   Diagnosis inverse_product(std::span<const T> x, std::span<T> y) {
@@ -265,7 +258,7 @@ double Window::newest_curvature() {
 
 Diagnosis Window::diagnosis() {
   state_->need("mfac::Window::diagnosis");
-  return detail::diagnose(state_->factor, state_->damped());
+  return detail::diagnose(state_->factor);
 }
 double Window::factor_residual() {
   state_->need("mfac::Window::factor_residual");
@@ -280,7 +273,7 @@ std::int64_t Window::factorisations() const { return state_->factor.factorisatio
 void Window::set_damping(double damping) {
   check_damping("mfac::Window::set_damping", damping);
   state_->options.damping = damping;
-  state_->factor.set_shift(state_->damped().shift());
+  state_->factor.set_shift(damping * normaliser());
 }
 
 void Window::clear() {

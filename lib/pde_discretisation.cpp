@@ -297,6 +297,15 @@ la::DdMatrix GridEvaluator::values(const Field& field, std::span<const int> orde
   return v;
 }
 
+la::BasisOptions line_basis_options(const Checked& c) {
+  la::BasisOptions o;
+  o.kernel = c.options.kernel;
+  o.periodic = c.axis[0].periodic;
+  o.scattered = !c.singular;  // no integrals are needed
+  o.threads = c.threads;
+  return o;
+}
+
 Discretisation::Discretisation(const Checked& c, std::vector<std::vector<Band>> wanted,
                                const Choice& choice, Timings& timings)
     : samples_(choice.samples) {

@@ -18,7 +18,7 @@ using Size = std::ptrdiff_t;
 
 struct Options {
   std::string gradients, x, storage, sums = "fp64", precision = "auto", points;
-  std::string normalisation = "count", load, save;
+  std::string normalisation, load, save;
   std::optional<double> damping;
   Size block = 0, row = -1, column = -1, size = 0;
   int refinements = 0;
@@ -137,7 +137,7 @@ auto explained(const Options& options, F f) {
   try {
     return f();
   } catch (const halfulp::DomainError& error) {
-    if (error.argument().starts_with("options")) throw;
+    if (error.argument().starts_with("options") || error.argument() == "damping") throw;
     const bool of_x = error.argument().starts_with("x");
     throw halfulp::IoError(of_x ? options.x : options.gradients, error.what());
   }
@@ -295,12 +295,14 @@ void run_window(const Options& options, const Common& common) {
   // as the file has it: the window rounds
   const mfac::Gradients stream = read_gradients(options.gradients, "", common.threads);
   const Size d = stream.dimension(), steps = stream.rows();
+  if (steps < 1)
+    throw halfulp::IoError(options.gradients, "no rows, must be one or more gradients");
   mfac::WindowOptions computing;
   computing.damping = *options.damping;
   computing.storage =
       options.storage.empty() ? stream.storage() : mfac::storage_from(options.storage);
   computing.normalisation =
-      options.normalisation == "count" ? mfac::Normalisation::count : mfac::Normalisation::window;
+      options.normalisation == "window" ? mfac::Normalisation::window : mfac::Normalisation::count;
   computing.threads = common.threads;
   if (options.load.empty() && options.size < 1)
     throw halfulp::DomainError("mfac window", "--size", options.size, ">= 1, or --load given");
@@ -310,8 +312,21 @@ void run_window(const Options& options, const Common& common) {
     throw halfulp::IoError(options.gradients, std::to_string(d) + " columns, must be " +
                                                   std::to_string(window.dimension()) + " as in " +
                                                   options.load);
-  if (!options.load.empty() && window.options().damping != *options.damping)
-    window.set_damping(*options.damping);
+  if (!options.load.empty()) {
+    // What is asked for beside the file must be what is in it; the damping is for the user to
+    // change.
+    const auto same = [&](const char* option, const std::string& asked, const std::string& held) {
+      if (!asked.empty() && asked != held)
+        throw halfulp::DomainError("mfac window", option, asked,
+                                   held + " as in " + options.load + ", or left out");
+    };
+    same("--size", options.size > 0 ? std::to_string(options.size) : "",
+         std::to_string(window.size()));
+    same("--storage", options.storage, std::string(mfac::to_string(window.options().storage)));
+    same("--normalisation", options.normalisation,
+         window.options().normalisation == mfac::Normalisation::count ? "count" : "window");
+    if (window.options().damping != *options.damping) window.set_damping(*options.damping);
+  }
   Vectors x;
   if (!options.x.empty()) x = read_vectors(options.x, d);
   if (x.shape.size() == 2 && x.shape[0] != 1)
@@ -381,7 +396,7 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
     auto* verb = add_bare(name, help, run);
     verb->add_option("--block", options->block,
                      "H is block-diagonal, blocks of this many coordinates; 0: it is one block")
-        ->check(CLI::NonNegativeNumber)
+        ->check(CLI::Range(Size{0}, largest_size))
         ->capture_default_str();
     verb->add_option("--sums", options->sums, "sums over coordinates: fp64 or fp32")
         ->check(CLI::IsMember({"fp64", "fp32"}))
@@ -404,8 +419,9 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
   ihvp->add_flag("--root", options->root, "H^-1/2 x instead");
   add("diag", "the diagonal of H^-1", run_diag);
   auto* element = add("element", "elements of H^-1", run_element);
-  element->add_option("I", options->row, "row, from 0")->check(CLI::NonNegativeNumber);
-  element->add_option("J", options->column, "column, from 0")->check(CLI::NonNegativeNumber);
+  element->add_option("I", options->row, "row, from 0")->check(CLI::Range(Size{0}, largest_size));
+  element->add_option("J", options->column, "column, from 0")
+      ->check(CLI::Range(Size{0}, largest_size));
   element->add_option("--points", options->points, "a table with columns i,j instead");
   add_x(add("influence",
             "g_i^T H^-1 x of all gradients for each row x of X; without X: g_i^T H^-1 g_i",
@@ -416,13 +432,12 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
                           run_window);
   window->add_option("--x", options->x, "one vector: NPY (d,), or numbers as text");
   window->add_option("--size", options->size, "gradients in the window")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 20));
   window
       ->add_option("--normalisation", options->normalisation,
                    "what the sum of g g^T is divided by while the window fills: the count of "
-                   "gradients in it, or the size of the window")
-      ->check(CLI::IsMember({"count", "window"}))
-      ->capture_default_str();
+                   "gradients in it (count, unless said), or the size of the window (window)")
+      ->check(CLI::IsMember({"count", "window"}));
   window->add_option("--load", options->load, "a window that --save wrote, to go on with");
   window->add_option("--save", options->save, "file for the window after the last row");
   add_mfac_prune(*module, common, exit);

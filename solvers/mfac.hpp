@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,9 @@
 #include "halfulp/mfac.hpp"
 
 /// What the verbs of `halfulp mfac` share.
+
+/// Of options that are sizes or indices.
+inline constexpr std::ptrdiff_t largest_size = std::numeric_limits<std::ptrdiff_t>::max();
 
 /// Gradients from an NPY file, mapped where it holds them in `storage` (empty: as it does), else a
 /// copy that is; or from a table of numbers as text.

@@ -262,12 +262,14 @@ void add_mfac_optimize(CLI::App& module, const Common& common, Exit& exit) {
              "learning rate, which falls to 0 along half a cosine; 0.03 for sgd, else 0.001");
   add_number(*verb, "--damping", options->damping, "lambda > 0 of mfac; 0.01 unless said");
   verb->add_option("--size", options->size, "gradients in the window of mfac")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(Size{1}, largest_size))
       ->capture_default_str();
   add_number(*verb, "--momentum", options->momentum, "in [0, 1); 0.9, for adam 0, unless said");
   add_number(*verb, "--decay", options->decay, "decoupled decay of weights; 0 unless said");
   verb->add_option("--epochs", options->epochs)
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  verb->add_option("--batch", options->batch)->check(CLI::PositiveNumber)->capture_default_str();
+  verb->add_option("--batch", options->batch)
+      ->check(CLI::Range(Size{1}, largest_size))
+      ->capture_default_str();
 }

@@ -90,6 +90,8 @@ void run_prune(const Options& options, const Common& common) {
   pruning.pattern = pattern_of(options);
   if (!options.sparsity && pruning.pattern.of == 0)
     throw halfulp::DomainError("mfac prune", "--sparsity or --pattern", "nothing", "given");
+  if (options.sparsity && pruning.pattern.of > 0)
+    throw halfulp::DomainError("mfac prune", "--sparsity and --pattern", "both", "one of them");
   pruning.sparsity = options.sparsity.value_or(0);
   const std::map<std::string, mfac::Saliency> saliencies{{"magnitude", mfac::Saliency::magnitude},
                                                          {"diagonal", mfac::Saliency::diagonal},
@@ -116,12 +118,15 @@ void run_prune(const Options& options, const Common& common) {
       if (error.argument().starts_with("weights"))
         throw halfulp::IoError(options.weights, error.what());
       if (error.argument().starts_with("mask")) throw halfulp::IoError(options.mask, error.what());
-      if (error.argument().starts_with("gradients") || error.argument().starts_with("rows"))
+      if (error.argument().find("gradients") != std::string::npos ||
+          error.argument().starts_with("rows"))
         throw halfulp::IoError(options.gradients, error.what());
       throw;
     } catch (const halfulp::ShapeError& error) {
-      const bool of_mask = error.argument().starts_with("mask");
-      throw halfulp::IoError(of_mask ? options.mask : options.weights, error.what());
+      if (error.argument().starts_with("mask")) throw halfulp::IoError(options.mask, error.what());
+      if (error.argument().starts_with("weights"))
+        throw halfulp::IoError(options.weights, error.what());
+      throw;
     }
   }();
   const double seconds =
@@ -221,7 +226,7 @@ void add_mfac_prune(CLI::App& module, const Common& common, Exit& exit) {
       ->check(CLI::IsMember({"row", "column"}))
       ->capture_default_str();
   verb->add_option("--block", options->block, "as in ihvp")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(Size{0}, largest_size))
       ->capture_default_str();
   verb->add_option("--storage", options->storage, "as in ihvp")
       ->check(CLI::IsMember({"fp64", "fp32", "bf16", "fp16"}));

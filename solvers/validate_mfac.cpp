@@ -1,10 +1,13 @@
 #include <algorithm>
+#include <boost/multiprecision/cpp_bin_float.hpp>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <span>
 
 #include "halfulp/mfac.hpp"
+#include "halfulp/mfac_prune.hpp"
+#include "halfulp/mfac_window.hpp"
 #include "halfulp/random.hpp"
 #include "validation.hpp"
 
@@ -167,6 +170,211 @@ double hadamard_error(const Common& common) {
   return worst;
 }
 
+// ---- windows ------------------------------------------------------------------------------------
+//
+// Again small integers: with rows of the window and y, M H y = M lambda y + sum g (g . y) has no
+// rounding, and H^-1 of it is M y exactly. Of gradients that are all equal, or rows of a Hadamard
+// matrix in turn (d a power of two, 8 at least), H^-1 of the newest one is known too.
+
+enum class Stream { random, nearly_parallel, equal, hadamard };
+
+Values gradient_of(Stream stream, std::ptrdiff_t d, std::uint64_t t, std::uint64_t seed) {
+  const RandomStream random(seed, 24);
+  const auto size = static_cast<std::uint64_t>(d);
+  Values g(size);
+  for (std::uint64_t j = 0; j < size; ++j) {
+    const auto integer = [&](std::uint64_t row, std::uint64_t most) {
+      return static_cast<double>(random.below(row * size + j, 2 * most + 1)) -
+             static_cast<double>(most);
+    };
+    if (stream == Stream::random) g[j] = t % 7 == 5 ? 0 : integer(t + 1, 7);
+    if (stream == Stream::nearly_parallel) g[j] = integer(0, 7) + integer(t + 1, 1);
+    if (stream == Stream::equal) g[j] = integer(0, 7);
+    if (stream == Stream::hadamard) g[j] = __builtin_popcountll((t % 4 + 1) & j) % 2 == 0 ? 1 : -1;
+  }
+  return g;
+}
+
+struct WindowErrors {
+  double product = 0;  ///< over cond(H) 2^-52
+  double said = 0;     ///< over its estimate
+};
+
+void measure_window(Stream stream, std::ptrdiff_t m, std::ptrdiff_t d, std::uint64_t steps,
+                    mfac::Normalisation normalisation, mfac::Storage storage, int s,
+                    std::uint64_t seed, const Common& common, WindowErrors& worst) {
+  mfac::WindowOptions options;
+  options.damping = std::ldexp(1.0, -s) / static_cast<double>(m);
+  options.storage = storage;
+  options.normalisation = normalisation;
+  options.threads = common.threads;
+  mfac::Window window(m, d, options);
+  std::vector<Values> rows;
+  Values out(static_cast<std::size_t>(d));
+  const auto add = [&](const mfac::Diagnosis& known, const Values& exact) {
+    const double error = relative_error(out, exact);
+    worst.product = std::fmax(
+        worst.product, std::isfinite(error) ? error / (known.condition * 0x1p-52) : HUGE_VAL);
+    if (error > 0) worst.said = std::fmax(worst.said, error / known.error);
+  };
+  const Values y = gradient_of(Stream::random, d, 1, seed + 1);
+  for (std::uint64_t t = 0; t < steps; ++t) {
+    rows.push_back(gradient_of(stream, d, t, seed));
+    if (std::ssize(rows) > m) rows.erase(rows.begin());
+    const mfac::Diagnosis newest =
+        window.step(std::span<const double>(rows.back()), std::span<double>(out));
+    const double number = window.normaliser();
+    if (stream == Stream::equal || stream == Stream::hadamard) {
+      double square = 0;
+      for (const double value : rows.back()) square += value * value;
+      const auto same = static_cast<double>(std::count(rows.begin(), rows.end(), rows.back()));
+      Values exact = rows.back();
+      for (double& value : exact) value /= options.damping + square * same / number;
+      add(newest, exact);
+    }
+    Values x(y.size()), exact(y.size());
+    for (std::size_t j = 0; j < y.size(); ++j) {
+      x[j] = number * options.damping * y[j];
+      exact[j] = number * y[j];
+    }
+    for (const Values& g : rows) {
+      double dot = 0;
+      for (std::size_t j = 0; j < y.size(); ++j) dot += g[j] * y[j];
+      for (std::size_t j = 0; j < y.size(); ++j) x[j] += dot * g[j];
+    }
+    add(window.inverse_product(std::span<const double>(x), std::span<double>(out)), exact);
+  }
+}
+
+WindowErrors window_errors(const Common& common) {
+  using mfac::Normalisation;
+  using mfac::Storage;
+  WindowErrors worst;
+  std::uint64_t seed = common.seed;
+  for (const Stream stream :
+       {Stream::random, Stream::nearly_parallel, Stream::equal, Stream::hadamard})
+    for (const Normalisation normalisation : {Normalisation::count, Normalisation::window}) {
+      for (const std::ptrdiff_t d : {8, 32})
+        for (const int s : {0, 10, 25})
+          measure_window(stream, 8, d, 20, normalisation, Storage::float64, s, ++seed, common,
+                         worst);
+      measure_window(stream, 16, 32, 400, normalisation, Storage::float32, 20, ++seed, common,
+                     worst);
+      measure_window(stream, 64, 32, 100, normalisation, Storage::bfloat16, 20, ++seed, common,
+                     worst);
+    }
+  return worst;
+}
+
+// ---- pruning ------------------------------------------------------------------------------------
+//
+// Against the dense H in 100 digits: w_j^2/(2 (H^-1)_jj), and H_FF delta_F = H_FP w_P for what
+// stays.
+
+using Real = boost::multiprecision::number<boost::multiprecision::cpp_bin_float<100>,
+                                           boost::multiprecision::et_off>;
+using Reals = std::vector<Real>;
+
+/// Solves A x = b for columns b, with A and the columns in rows of n numbers.
+std::vector<Reals> solve_dense(Reals a, std::size_t n, std::vector<Reals> columns) {
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j <= i; ++j) {
+      Real sum = a[i * n + j];
+      for (std::size_t k = 0; k < j; ++k) sum -= a[i * n + k] * a[j * n + k];
+      a[i * n + j] = i == j ? Real(sqrt(sum)) : Real(sum / a[j * n + j]);
+    }
+  for (Reals& b : columns) {
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t k = 0; k < i; ++k) b[i] -= a[i * n + k] * b[k];
+      b[i] /= a[i * n + i];
+    }
+    for (std::size_t i = n; i-- > 0;) {
+      for (std::size_t k = i + 1; k < n; ++k) b[i] -= a[k * n + i] * b[k];
+      b[i] /= a[i * n + i];
+    }
+  }
+  return columns;
+}
+
+double relative_error(double value, const Real& exact) {
+  const auto error = static_cast<double>(abs((Real(value) - exact) / exact));
+  return std::isfinite(error) ? error : HUGE_VAL;
+}
+
+/// Of saliencies, weights and the rise of the loss, the largest, over cond(H) 2^-52; infinite for a
+/// weight that has no business among those pruned.
+double prune_error(std::size_t m, std::size_t d, double damping, double spread, double sparsity,
+                   std::uint64_t seed, const Common& common) {
+  Values g(m * d), w(d);
+  RandomStream(seed, 25).fill_normal(g);
+  RandomStream(seed, 26).fill_normal(w);
+  for (std::size_t i = d; i < m * d && spread > 0; ++i) g[i] = g[i % d] + spread * g[i];
+  Reals h(d * d);
+  for (std::size_t i = 0; i < d; ++i)
+    for (std::size_t j = 0; j < d; ++j) {
+      for (std::size_t k = 0; k < m; ++k) h[i * d + j] += Real(g[k * d + i]) * g[k * d + j];
+      h[i * d + j] /= m;
+      if (i == j) h[i * d + j] += damping;
+    }
+  std::vector<Reals> units(d, Reals(d));
+  for (std::size_t j = 0; j < d; ++j) units[j][j] = 1;
+  const std::vector<Reals> inverse = solve_dense(h, d, units);
+  mfac::PruneOptions options;
+  options.sparsity = sparsity;
+  options.fisher = options_of(damping, common);
+  const mfac::Pruned pruned = mfac::prune(
+      mfac::Gradients(std::span<const double>(g), static_cast<std::ptrdiff_t>(d)), w, options);
+  Reals delta(d);
+  Real saliency = 0, most = 0, least = -1;
+  std::vector<std::size_t> stay;
+  for (std::size_t j = 0; j < d; ++j) {
+    const Real own = Real(w[j]) * w[j] / 2 / inverse[j][j];
+    if (pruned.mask[j] != 0) {
+      stay.push_back(j);
+      if (least < 0 || own < least) least = own;
+      continue;
+    }
+    if (pruned.weights[j] != 0) return HUGE_VAL;
+    delta[j] = -Real(w[j]);
+    saliency += own;
+    if (own > most) most = own;
+  }
+  if (most > least) return HUGE_VAL;
+  const std::size_t n = stay.size();
+  Reals of_stay(n * n), right(n);
+  for (std::size_t a = 0; a < n; ++a) {
+    for (std::size_t b = 0; b < n; ++b) of_stay[a * n + b] = h[stay[a] * d + stay[b]];
+    for (std::size_t j = 0; j < d; ++j)
+      if (pruned.mask[j] == 0) right[a] -= h[stay[a] * d + j] * delta[j];
+  }
+  const Reals change = solve_dense(of_stay, n, {right})[0];
+  Real error = 0, square = 0, rise = 0;
+  for (std::size_t a = 0; a < n; ++a) {
+    delta[stay[a]] = change[a];
+    const Real exact = Real(w[stay[a]]) + change[a], off = Real(pruned.weights[stay[a]]) - exact;
+    error += off * off;
+    square += exact * exact;
+  }
+  for (std::size_t i = 0; i < d; ++i)
+    for (std::size_t j = 0; j < d; ++j) rise += delta[i] * h[i * d + j] * delta[j] / 2;
+  const double worst = std::fmax(static_cast<double>(sqrt(error / square)),
+                                 std::fmax(relative_error(pruned.saliency, saliency),
+                                           relative_error(pruned.loss_increase, rise)));
+  return worst / (pruned.diagnosis.condition * 0x1p-52);
+}
+
+double worst_prune_error(const Common& common) {
+  double worst = 0;
+  std::uint64_t seed = common.seed;
+  for (const double sparsity : {0.3, 0.8})
+    for (const double damping : {1e-2, 1e-6}) {
+      for (const double spread : {0.0, 1e-4})
+        worst = std::fmax(worst, prune_error(8, 24, damping, spread, sparsity, ++seed, common));
+      worst = std::fmax(worst, prune_error(30, 16, damping, 0, sparsity, ++seed, common));
+    }
+  return worst;
+}
+
 // ---- identities ---------------------------------------------------------------------------------
 
 struct Sample {
@@ -276,6 +484,11 @@ void register_mfac(Registry& registry) {
       [](const Common& common) { return product_error(common, mfac::Storage::float64, 15); });
   add("entries and numbers of a Hadamard matrix", "mfac_diagonal", metric, hadamard_error);
   add("products: error over its estimate", "mfac_underestimate", "ratio", underestimate);
+  add("windows of exact integers after every step", "mfac_window", metric,
+      [](const Common& common) { return window_errors(common).product; });
+  add("windows: error over its estimate", "mfac_underestimate", "ratio",
+      [](const Common& common) { return window_errors(common).said; });
+  add("pruning: saliency, joint update, rise of the loss", "mfac_prune", metric, worst_prune_error);
   add_identities(registry);
 }
 

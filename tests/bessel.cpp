@@ -369,6 +369,11 @@ std::vector<bessel_points::Point> edge_points() {
     }
   for (const double v : {50.0, 1e3, 1e6})
     for (const double x : {0x1p-499, 1e-30, 1e11, 0x1p39}) points.push_back({v, x});
+  for (const double v :
+       {0.0, -0.0, 1e-310, 1e-300, 1e-6, 3e-3, 0.07, 0.2, 0.2499, 0.25, 0.5, 1.0, 1.5})
+    for (const double x : {1e-310, 0x1p-501, 0x1p-500, 0x1p-499, 1e-100, 1e-45, 1e-10, 1e-4, 0.01,
+                           0.13, 0.2, 0.2499})
+      points.push_back({v, x});
   for (const double v : {948257.53678700374, 617270.83349356917, 15348.208476141193, 1e6})
     for (int i = -3; i <= 3; ++i) {  // log e^x K vanishes
       const double x = bessel_points::zero(
@@ -478,6 +483,177 @@ TEST_CASE("batches: the same bits in any order and company, and in place", "[bes
         CHECK(std::memcmp(one.data() + n - size, other.data(), size * sizeof(double)) == 0);
       }
     }
+}
+
+namespace {
+
+/// Runs the check with the instruction sets that are here, then with one after the other taken away
+/// from the top.
+template <class Check>
+void on_every_target(Check check) {
+  const auto supported = hwy::SupportedTargets();
+  for (auto targets = supported; targets != 0; targets &= targets - 1) {
+    hwy::SetSupportedTargetsForTest(targets);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    INFO("targets " << targets);
+    check();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+constexpr halfulp::BesselFunction logarithms[] = {
+    halfulp::BesselFunction::log_i, halfulp::BesselFunction::log_k,
+    halfulp::BesselFunction::log_i_scaled, halfulp::BesselFunction::log_k_scaled};
+constexpr Function references[] = {Function::log_i, Function::log_k, Function::log_i_scaled,
+                                   Function::log_k_scaled};
+
+/// hypot(v, x) < 1/4, or x < v/3072 with v < 1.6: the points with vectors of their own.
+std::vector<bessel_points::Point> tiny_points(int n) {
+  std::vector<bessel_points::Point> points;
+  bessel_points::Random random(61);
+  for (int i = 0; i < n; ++i) {
+    const double w = i % 2 == 0 ? 0.25 * random.uniform() : random.log_uniform(1e-12, 0.25);
+    const double angle = 1.5707963 * random.uniform();
+    const double v = 1.59 * random.uniform();
+    const double orders[] = {0, random.log_uniform(1e-300, 1e-6), random.log_uniform(1e-6, 0.1)};
+    switch (i % 5) {
+      case 0:
+      case 1:
+        points.push_back({w * std::sin(angle), w * std::cos(angle)});
+        break;
+      case 2:
+        points.push_back({orders[i / 5 % 3], random.log_uniform(1e-150, 0.22)});
+        break;
+      case 3:
+        points.push_back({v, v / 3073 * random.log_uniform(1e-100, 1)});
+        break;
+      default:  // the orders at which terms of K's series have poles, and where the recurrence
+                // starts
+        points.push_back({0.5 * (1 + i / 5 % 3) * (1 + 1e-9 * (random.uniform() - 0.5)),
+                          1e-4 * random.uniform()});
+    }
+  }
+  return points;
+}
+
+}  // namespace
+
+TEST_CASE("batches: tiny arguments and orders against Arb", "[bessel]") {
+  const auto points = tiny_points(1500);
+  const std::size_t n = points.size();
+  std::vector<double> v(n), x(n), fast(n);
+  for (std::size_t i = 0; i < n; ++i) v[i] = points[i].v, x[i] = points[i].x;
+  for (int f = 0; f < 4; ++f) {
+    std::vector<bessel_arb::Ball> reference(n);
+    for (std::size_t i = 0; i < n; ++i)
+      REQUIRE(bessel_arb::evaluate(reference[i].v, references[f], v[i], x[i]));
+    on_every_target([&] {
+      halfulp::bessel(logarithms[f], v, x, fast, {.mode = BesselMode::fast});
+      double worst = 0;
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double error = bessel_arb::mixed(fast[i], reference[i].v);
+        if (!(error <= worst)) worst = error, at = i;
+      }
+      INFO("function " << f << ", worst at " << place(points[at]));
+      CHECK(worst <= limit("bessel_log_fast"));
+    });
+  }
+}
+
+TEST_CASE("batches: the seams of tiny arguments and orders, +-1000 doubles", "[bessel]") {
+  std::vector<double> v, x;
+  const auto around = [&](double seam_v, double seam_x, bool move_v) {
+    double& moved = move_v ? seam_v : seam_x;
+    for (int i = 0; i < 1000; ++i) moved = std::nextafter(moved, 0);
+    for (int i = -1000; i <= 1000; ++i) {
+      v.push_back(seam_v);
+      x.push_back(seam_x);
+      moved = std::nextafter(moved, inf);
+    }
+  };
+  around(0, 0.25, false);
+  around(1e-300, 0.25, false);
+  around(1e-6, 0.25, false);
+  around(0.1, std::sqrt(0.0525), false);
+  around(0.2, 0.15, true);
+  around(0.25, 1e-3, true);
+  around(0.25, 1e-100, true);
+  around(0.5, 0.5 / 3072, false);  // the vectors for K end, and its recurrence has a step more
+  around(0.5, 1e-5, true);
+  around(1.5, 1e-4, true);
+  around(1, 1 / std::sqrt(3072.0 * 3072 - 1), false);
+  around(1.587401051968199, 1e-4, true);
+  around(0.1, 0x1p-500, false);
+  const std::size_t n = v.size();
+  std::vector<double> fast(n), reference(n);
+  for (int f = 0; f < 4; ++f) {
+    for (std::size_t i = 0; i < n; ++i) reference[i] = halfulp::bessel(logarithms[f], v[i], x[i]);
+    on_every_target([&] {
+      halfulp::bessel(logarithms[f], v, x, fast, {.mode = BesselMode::fast});
+      double worst = 0;
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double size = std::fmax(1, std::fabs(reference[i]));
+        const double error = std::fabs(fast[i] - reference[i]) / size * 0x1p53;
+        if (!(error <= worst)) worst = error, at = i;
+      }
+      INFO("function " << f << ", worst at " << place({v[at], x[at]}));
+      CHECK(worst <= limit("bessel_log_fast"));
+    });
+  }
+}
+
+TEST_CASE("batches of floats: tiny arguments and orders to the last place", "[bessel]") {
+  std::vector<float> v, x;
+  bessel_points::Random random(67);
+  for (const auto& p : tiny_points(600))
+    if (p.x > 1e-45) v.push_back(static_cast<float>(p.v)), x.push_back(static_cast<float>(p.x));
+  for (const float order : {0.0F, 0x1p-149F, 1e-40F, 1e-30F, 1e-12F, 1e-6F, 1e-3F, 5e-3F, 0.009F}) {
+    for (const float argument : {0x1p-149F, 5e-45F, 1e-40F, 1e-38F, 1e-30F, 1e-20F, 1e-8F})
+      v.push_back(order), x.push_back(argument);
+  }
+  for (int i = 0; i < 400; ++i) {  // the floats next to a zero of log I: there the vectors give up
+    const auto order = static_cast<float>(random.log_uniform(i % 4 == 0 ? 1e-30 : 1e-5, 9e-3));
+    const double root = bessel_points::zero(
+        [&](double y) { return halfulp::log_bessel_i(double{order}, y); }, true);
+    auto argument = static_cast<float>(root);
+    v.insert(v.end(), 5, order);
+    for (const int step : {0, 1, 1, -3, -1}) {
+      for (int k = 0; k < std::abs(step); ++k)
+        argument = std::nextafter(argument, step > 0 ? 1.0F : 0.0F);
+      x.push_back(argument);
+    }
+    v.push_back(order);
+    x.push_back(static_cast<float>(root * (1 + random.log_uniform(1e-8, 1e-2))));
+  }
+  const std::size_t n = v.size();
+  std::vector<float> out(n);
+  for (int f = 0; f < 4; ++f) {
+    std::vector<double> reference(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      bessel_arb::Ball y;
+      REQUIRE(bessel_arb::evaluate(y.v, references[f], v[i], x[i]));
+      reference[i] = arf_get_d(arb_midref(y.v), ARF_RND_NEAR);
+    }
+    on_every_target([&] {
+      halfulp::bessel(logarithms[f], std::span<const float>(v), std::span<const float>(x),
+                      std::span<float>(out));
+      double worst = 0;
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        int exponent = 0;
+        std::frexp(reference[i], &exponent);
+        const double unit = std::ldexp(1.0, std::max(exponent - 24, -149));
+        const double error = std::fabs(static_cast<double>(out[i]) - reference[i]) / unit;
+        if (!(error <= worst)) worst = error, at = i;
+      }
+      INFO("function " << f << ", worst at " << place({v[at], x[at]}));
+      CHECK(worst <= budget(HALFULP_BUDGETS, "bessel_float", "float", "cpu"));
+      CHECK(worst <= 0.505);  // next to a zero, too, the double that is rounded is good
+    });
+  }
 }
 
 TEST_CASE("batches are within the budgets on every instruction set", "[bessel]") {

@@ -190,6 +190,54 @@ TEST_CASE("products, entries and numbers agree with MPFR", "[mfac]") {
   check_worst(over, "mfac_overestimate");
 }
 
+TEST_CASE("an estimate is never below the error, on other seeds", "[mfac]") {
+  Worst over;
+  for (std::uint64_t seed = 100; seed < 103; ++seed)
+    for (const Case& c : mfac_mpfr::cases(false, seed)) {
+      if (c.m * c.m * c.d > 100000) continue;
+      const Reference reference(c.g, c.m, c.d, c.lambda);
+      for (const mfac::Precision precision :
+           {mfac::Precision::automatic, mfac::Precision::float64}) {
+        mfac::Options options = damped(c.lambda);
+        options.precision = precision;
+        const Estimator e(gradients_of(c), options);
+        if (precision == mfac::Precision::float64 && e.diagnosis().error > 0.1) continue;
+        for (const auto& v : mfac_mpfr::vectors(c, false, seed)) {
+          mfac::Diagnosis said;
+          const Numbers y = product(e, v.x, &said);
+          const double error = relative_error(y, reference.product(v.x));
+          INFO(c.name << ", m = " << c.m << ", lambda = " << c.lambda << ", " << v.name << ", seed "
+                      << seed << ": " << error << ", said " << said.error);
+          CHECK(error <= said.error);
+        }
+      }
+    }
+}
+
+TEST_CASE("the estimate for a diagonal whose columns are easy", "[mfac]") {
+  // rank 2: K has m - 2 eigenvalues m lambda, and nothing of G in their vectors
+  for (const Case& c : mfac_mpfr::cases(false)) {
+    if (c.name != "rank 2" || c.lambda < 1e-9) continue;
+    const Estimator e(gradients_of(c), damped(c.lambda));
+    Numbers out(c.d);
+    const double said = e.inverse_diagonal(out).error;
+    INFO("lambda = " << c.lambda << ": " << said);
+    CHECK(said <= 0x1p-45 * std::sqrt(e.diagnosis().condition));
+  }
+}
+
+TEST_CASE("entries of columns of zeros are the inverse damping", "[mfac]") {
+  for (const double lambda : {0.0019328422, 1e-3, 0.7}) {
+    Case c = random_case(31, 20, lambda);  // H itself is factorised
+    for (std::size_t i = 0; i < c.m; ++i) c.g[i * c.d + 6] = 0;
+    const Estimator e(gradients_of(c), damped(lambda));
+    Numbers out(c.d);
+    e.inverse_diagonal(out);
+    for (const double value : out) CHECK((value > 0 && value <= 1 / lambda));
+    CHECK(e.inverse_element(6, 6) <= 1 / lambda);
+  }
+}
+
 TEST_CASE("floats stored, double used: rows and random vectors", "[mfac]") {
   Worst rows, others, rounded;
   for (const Case& c : mfac_mpfr::cases(true)) {

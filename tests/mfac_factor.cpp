@@ -217,6 +217,9 @@ TEST_CASE("a pivot below its bound is found, said, and forgotten with its row", 
   CHECK(f.lost().row == 0);
   f.push(zeros, 1);
   CHECK(f.lost().row == -1);
+  f.refresh();
+  CHECK(f.lost().row == -1);
+  CHECK(f.applied() == f.shift());
   CHECK(residual_of(f) < 1e-15);
   // products that no vectors have: the pivot would be negative
   Factor g(3);
@@ -226,6 +229,29 @@ TEST_CASE("a pivot below its bound is found, said, and forgotten with its row", 
   g.push(larger, 1);
   CHECK(g.lost().row == 1);
   CHECK(g.lost().value == Approx((1 + 1e-3 - 2.25 / (1 + 1e-3)) / 1e-3));
+}
+
+TEST_CASE("noise in the place of pivots does not grow", "[mfac]") {
+  // 2 numbers a row, scales 1 and 1e10: K has rank 2 and a shift far below its rounding. A factor
+  // of noise doubles from row to row.
+  Followed followed(12, 1e-7);
+  for (std::size_t t = 0; t < 120; ++t) {
+    Numbers g = row_of(2, t);
+    if (t % 3 != 0 && t < 90)
+      for (double& value : g) value *= 1e10;
+    followed.push(g);
+    Factor& f = followed.factor;
+    f.refresh();
+    INFO("step " << t);
+    for (std::ptrdiff_t i = 0; i < f.count(); ++i)
+      for (std::ptrdiff_t j = 0; j <= i; ++j)
+        CHECK(std::fabs(f.element(i, j)) <= std::sqrt(f.gram(i, i) + f.applied()) * (1 + 1e-12));
+    CHECK((f.lost().row >= 0) == (f.applied() > f.shift()));
+    CHECK(f.applied() <= std::fmax(f.shift(), 0x1p-36 * f.trace()));
+  }
+  // and is forgotten once what it was lost to has gone
+  CHECK(followed.factor.lost().row == -1);
+  CHECK(residual_of(followed.factor) < 1e-14);
 }
 
 TEST_CASE("another shift", "[mfac]") {

@@ -154,6 +154,15 @@ TEST_CASE("mfac window: a stream of gradients, saved and gone on with", "[mfac_p
   for (std::size_t i = 0; i < 4; ++i) CHECK(later.values[i] == of_x.values[8 + i]);
   refused(folder, "mfac window " + g + to, "--size");
   refused(folder, "mfac window " + g + " --size 2 --load " + x + to, "x.npy");
+  // what the file has cannot be asked for otherwise
+  const std::string on = "mfac window " + second + " --load " + saved + to;
+  refused(folder, on + " --size 3", "--size = 3, must be 2");
+  refused(folder, on + " --storage fp32", "--storage = fp32, must be fp64");
+  refused(folder, on + " --normalisation window", "--normalisation = window, must be count");
+  CHECK(run(folder, on + " --size 2 --storage fp64 --normalisation count").code == 0);
+  refused(folder, "mfac window " + put(folder, "none.npy", Values{}, {0, 4}) + " --size 2" + to,
+          "none.npy: no rows");
+  refused(folder, "mfac window " + g + " --size 0" + to, "not in range 1 to 1048576");
   const std::string bad = put(folder, "bad.npy", Values{1, 2, 3, 4, 5, HUGE_VAL}, {3, 2});
   refused(folder, "mfac window " + bad + " --size 2" + to, "row 2");
 }
@@ -187,6 +196,7 @@ TEST_CASE("mfac prune: the weights that stay make up for it", "[mfac_program]") 
   refused(folder, both + to, "--sparsity or --pattern");
   refused(folder, both + " --sparsity 2" + to, "sparsity");
   refused(folder, both + " --pattern 3" + to, "--pattern");
+  refused(folder, both + " --pattern 1:2 --sparsity 0.5" + to, "--sparsity and --pattern");
   refused(folder, both + " --sparsity 0.5 --layers 2x" + to, "--layers");
   refused(folder, both + " --sparsity 0.5 --mask " + w + to, "must be 0 or 1");
 }
@@ -251,7 +261,8 @@ TEST_CASE("mfac: bad input is refused by name", "[mfac_program]") {
   const std::string both = g + ' ' + x;
   refused(folder, "mfac ihvp " + both, "--damping");
   for (const char* lambda : {"0", "-1", "nan", "inf"})
-    refused(folder, "mfac ihvp " + both + " --damping " + lambda, "damping");
+    refused(folder, "mfac ihvp " + both + " --damping " + lambda,
+            "error: halfulp::mfac::inverse_product: damping");
   refused(folder, "mfac ihvp " + both + " --damping 1 --storage fp8", "--storage");
   refused(folder, "mfac ihvp " + both + " --damping 1 --block -2", "--block");
   refused(folder,

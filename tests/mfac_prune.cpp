@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../validation/oracle/mfac.hpp"
+#include "budget.hpp"
 #include "halfulp/error.hpp"
 #include "scratch.hpp"
 
@@ -27,6 +28,8 @@ using Mask = std::vector<std::uint8_t>;
 using Size = std::ptrdiff_t;
 
 namespace {
+
+const double budgeted = budget(HALFULP_BUDGETS, "mfac_prune", "double", "cpu");
 
 /// Gradients and weights, and H in MPFR.
 struct Model {
@@ -208,9 +211,9 @@ TEST_CASE("the joint update is the constrained minimum", "[mfac_prune]") {
       const double unit = condition(h, model.d, model.lambda) * 0x1p-52;
       CHECK(pruned.count == std::llround(sparsity * static_cast<double>(model.d)));
       const Reals delta = kkt(model, where(pruned.mask, 0), index, {});
-      check_change(model, pruned, index, delta, 50 * unit);
+      check_change(model, pruned, index, delta, budgeted * unit);
       // Stationary in what stays: errors of delta count twice over.
-      CHECK(relative_error(pruned.loss_increase, energy(h, delta)) <= 50 * unit);
+      CHECK(relative_error(pruned.loss_increase, energy(h, delta)) <= budgeted * unit);
       CHECK(pruned.diagnosis.condition >= 1);
     }
 }
@@ -220,7 +223,7 @@ TEST_CASE("saliencies choose what MPFR would, and one weight is exact", "[mfac_p
     INFO(model.name << ", d = " << model.d);
     const auto index = everything(model.d);
     const Reals h = model.hessian(index);
-    const double limit = 50 * condition(h, model.d, model.lambda) * 0x1p-52;
+    const double limit = budgeted * condition(h, model.d, model.lambda) * 0x1p-52;
     const auto columns = inverse(h, model.d);
     for (const Saliency saliency : {Saliency::magnitude, Saliency::diagonal, Saliency::inverse}) {
       Reals value(model.d);
@@ -271,7 +274,7 @@ TEST_CASE("the independent update is the sum of single steps", "[mfac_prune]") {
         mfac::prune(model.gradients(), model.w, options_of(model, 0.4, Update::independent));
     const auto index = everything(model.d);
     const Reals h = model.hessian(index);
-    const double limit = 50 * condition(h, model.d, model.lambda) * 0x1p-52;
+    const double limit = budgeted * condition(h, model.d, model.lambda) * 0x1p-52;
     const auto columns = inverse(h, model.d);
     Reals delta(model.d);
     for (const std::size_t j : where(pruned.mask, 0))
@@ -329,7 +332,7 @@ TEST_CASE("masked weights leave the problem, and blocks do not couple", "[mfac_p
         for (std::size_t a = 0; a < index.size(); ++a)
           if (pruned.mask[index[a]] == 0) delta[a] = -Real(model.w[index[a]]);
       }
-      check_change(masked, pruned, index, delta, 50 * unit);
+      check_change(masked, pruned, index, delta, budgeted * unit);
       CHECK(relative_error(pruned.loss_increase, energy(h, delta)) <= 100 * unit);
     }
   // Blocks of one size, both ways of saying it.

@@ -90,6 +90,27 @@ def series_mutant(rng):
     return old, old + 16 * U * size * 40.0**k * rng.choice((-1, 1)), f"s_{k} T^{j}"
 
 
+def tiny_mutant(rng):
+    """A coefficient for w < 1/4. Each power is 1 in size at x = 1/4, v = 0, but of log(Gamma(1 + v))/v:
+    that counts times v, and the series of log I times q = (x/2)^2."""
+    text = CELLS.read_text()
+    numbers = re.search(r"bessel_tiny\[\] = \{\n(.*?)\};", text, re.S).group(1)
+    lines = [[number.strip() for number in line.split(",")[:-1]] for line in numbers.strip().split("\n")]
+    cells = []
+    while lines:
+        rows = int(lines[0][0])
+        cells.append([line[1:] for line in lines[1:1 + rows]])
+        lines = lines[1 + rows:]
+    k0 = 1.5415  # K_0(1/4) = A + (1 + B) log 8
+    delta = (16 * U / 0.24, 16 * U * 64, 16 * U * k0, 16 * U * k0 / math.log(8))
+    cell = rng.randrange(len(cells))
+    i = rng.randrange(len(cells[cell]))
+    j = rng.randrange(len(cells[cell][i]))
+    old = float.fromhex(cells[cell][i][j])
+    return (old, old + delta[cell] * rng.choice((-1, 1)),
+            f"bessel_tiny cell {cell}, a^{len(cells[cell]) - 1 - i} b^{len(cells[cell][i]) - 1 - j}")
+
+
 class VmfCells:
     """Of kappa = R/(1 - R^2) (p - 1)(1 + W G/2): G/2 by polynomials in the share of T in its range and in W."""
 
@@ -152,8 +173,9 @@ def main():
     def chosen():
         """Coefficients whose bytes stand for nothing else: short ones such as 1/8 may."""
         while True:
-            old, new, what = (cells.mutant(rng) if args.module == "vmf" or rng.random() < 0.75
-                              else series_mutant(rng))
+            kind = rng.random()
+            old, new, what = (cells.mutant(rng) if args.module == "vmf" or kind < 0.7
+                              else tiny_mutant(rng) if kind < 0.8 else series_mutant(rng))
             pattern = struct.pack("<d", old)
             if new != old and not pattern.startswith(b"\0\0\0") and pattern in program:
                 return pattern, struct.pack("<d", new), f"{what}: {old.hex()} -> {new.hex()}"

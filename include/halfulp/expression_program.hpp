@@ -261,6 +261,12 @@ T floor_mod(const T& a, const T& b) {
   }
 }
 
+/// Sine and cosine of n angles, within 0.75 units in the last place; out may be x. Vectors, with
+/// the same bits on every machine for angles up to 8e5; beyond, and where one is too near a zero of
+/// the function, the C library's.
+void sine(std::ptrdiff_t n, const double* x, double* out);
+void cosine(std::ptrdiff_t n, const double* x, double* out);
+
 /// out[i] = op(a[i], b[i], c[i]); out may be one of the arguments.
 template <class T>
 void apply(Op op, int n, const T* a, const T* b, const T* c, T* out, std::ptrdiff_t count) {
@@ -325,8 +331,10 @@ void apply(Op op, int n, const T* a, const T* b, const T* c, T* out, std::ptrdif
         out[i] = is_nan(a[i]) ? a[i] : a[i] != T(0) ? b[i] : c[i];
       return;
     case Op::sin:
+      if constexpr (std::is_same_v<T, double>) return sine(count, a, out);
       return map([](X x) -> T { return sin(x); });
     case Op::cos:
+      if constexpr (std::is_same_v<T, double>) return cosine(count, a, out);
       return map([](X x) -> T { return cos(x); });
     case Op::tan:
       return map([](X x) -> T { return tan(x); });
@@ -540,7 +548,8 @@ void Program<T>::on_grid(std::span<const std::vector<T>> axes, std::span<T> out,
     return std::clamp<std::ptrdiff_t>(n / 8 * 8, 64, 1024);
   };
   for (const detail::Group& group : flat.groups) {
-    const std::ptrdiff_t count = points(group.axes), size = block_size(group.scratch);
+    const std::ptrdiff_t count = points(group.axes),
+                         size = std::min(block_size(group.scratch), count);
     std::vector<detail::Broadcast> maps;
     for (const auto& s : group.steps)
       if (s.op == detail::Op::expand) maps.emplace_back(group.axes, flat.axes[s.a], lengths);

@@ -42,7 +42,8 @@
 /// (Nitsche 1971), a Sylvester equation A X + X B^T = R factored in double and refined in
 /// double-double; or, with Options::precision, eigenvectors of A and B in double-double, combined
 /// with quadrature and evaluation and rounded once, so that a solve is a few matrix products in
-/// double. Three dimensions: the latter with three axes. docs/gp_pde.md derives all.
+/// double. Likewise in one dimension: the forcing's values at a few points times a matrix. Three
+/// dimensions: the latter with three axes. docs/gp_pde.md derives all.
 namespace halfulp::gp_pde {
 
 /// One dimension of the box, [lower, upper]; `name` is also the suffix of derivatives (u_xx).
@@ -134,9 +135,11 @@ struct Options {
   Method method = Method::automatic;           ///< collocation in 1-D, else galerkin
   Precision setup_precision = Precision::dd;
   /// Of what is done in every solve. double_: all O(N^d) work in double, with operators that are
-  /// combined in double-double and rounded once; in two dimensions where the forcing is a formula
-  /// and the equation is linear with constant coefficients, without first and mixed derivatives
-  /// (elsewhere dd is used). In three dimensions it is always double.
+  /// combined in double-double and rounded once, where the forcing is a formula and the equation
+  /// linear: in one dimension any such, in two those with constant coefficients and without first
+  /// and mixed derivatives. Elsewhere, and in one dimension where the result would not be within
+  /// the tolerance of the one in double-double or a later forcing is outside of the modes that
+  /// double needs, dd is used. In three dimensions it is always double.
   Precision precision = Precision::dd;
   double tolerance = 0;             ///< on Report::residual; 0: 1e-10
   std::ptrdiff_t max_modes = 640;   ///< per axis; at most 640 in 1-D, else 400 are used
@@ -167,7 +170,8 @@ using Timings = std::vector<std::pair<std::string, double>>;
 /// What the solver did on one axis.
 struct AxisInfo {
   std::vector<Band> bands;                 ///< used
-  std::vector<double> spectrum_frequency;  ///< angular frequencies of the windowed spectrum
+  std::vector<double> spectrum_frequency;  ///< angular frequencies of the windowed spectrum; only
+                                           ///< of a Solver's first solve, later ones take none
   std::vector<double> spectrum;            ///< its amplitude (largest 1), forcing and boundary data
   std::ptrdiff_t features = 0;             ///< weighted Fourier features
   std::ptrdiff_t modes = 0;                ///< L2-orthonormal basis functions kept
@@ -204,8 +208,9 @@ class Solution {
   double residual_scale = 0;     ///< largest RMS of f and of the equation's terms
   double boundary_residual = 0;  ///< largest RMS residual of a condition on a side, relative
   double error_estimate = 0;     ///< relative L2: 4 times the distance from a second
-  ///< discretisation, plus the floor
-  double floor_estimate = 0;  ///< relative L2 error that the rounding of result and data causes
+  ///< discretisation, plus the floor (1-D in double: 3 times)
+  double floor_estimate = 0;  ///< relative L2 error that the rounding of result and data causes;
+  ///< 1-D in double: one standard deviation of it, and no less than what was measured at first
   /// 2-D, 3-D: largest over smallest |eigenvalue| of the operator. 1-D: largest entry over smallest
   /// singular value.
   double condition = 0;
@@ -239,7 +244,8 @@ class Solver {
  public:
   explicit Solver(Problem problem, Options options = {});
   [[nodiscard]] Solution solve();
-  /// Same operator, domain and sides; new forcing. Its bands are taken to be those of the first
+  /// Same operator, domain and sides; new forcing. A formula is compiled when it is not that of the
+  /// solve before: to solve again and again with one is quickest. Its bands are taken to be those of the first
   /// solve: where they are not, the residual says so.
   [[nodiscard]] Solution solve(const std::variant<Expression, GridSamples>& forcing);
 

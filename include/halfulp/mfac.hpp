@@ -110,8 +110,8 @@ struct Options {
 enum class Conditioning {
   good,
   ill,   ///< cond(H) 2^-52 > 1e-3: few digits are left
-  lost,  ///< a pivot of K was not above m lambda/2, and was set to m lambda, its column below to 0:
-         ///< rounding is larger than the damping
+  lost,  ///< a pivot of K was not above m lambda/2, rounding being larger than the damping: it was
+         ///< set to m lambda, its column below to 0 (a Window: see there)
 };
 [[nodiscard]] std::string_view to_string(Conditioning conditioning);
 

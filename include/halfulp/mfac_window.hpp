@@ -43,11 +43,14 @@ struct WindowOptions {
 /// Methods that compute a product ask for at least one gradient: DomainError otherwise; ShapeError
 /// if sizes do not fit. A call that throws either leaves the window as it was.
 /// @throws    DomainError if m or d < 1, m > 2^20, lambda is not > 0 and finite, or m lambda is not
-/// @accuracy  relative, 2-norm, of the gradients as they are stored, after every step:
-///            50 cond(H) 2^-52; with T = float, a rounding to float more
+/// @accuracy  budget `mfac_window`: relative, 2-norm, of the gradients as they are stored, after
+///            every step, over cond(H) 2^-52; with T = float, a rounding to float more. Where a
+///            pivot of K is lost, rounding being larger than the damping, H has a larger one that
+///            is not lost, until the row of that pivot or what it was lost to has gone: `status` is
+///            `lost`, and the error not above 1 and a rounding
 /// @cost      memory: m d numbers as they are stored and 2 m (m + 16) doubles. Same bits for any
-///            number of threads; the m x m part runs on one. The error of a Diagnosis is on the
-///            safe side: up to 10^6 times the true one where gradients are equal
+///            number of threads; the m x m part runs on one. Where the first estimate of an error
+///            is above 4 cond(H) 2^-52 and 2^-38, a pass more for a better one
 /// @source    Frantar, Kurtic, Alistarh (2021), arXiv:2107.03356, 3.2, whose dynamic algorithm
 ///            recomputes m x m arrays, O(m^3), for each gradient
 class Window {

@@ -42,9 +42,11 @@ struct BesselPoints {
   }
 };
 
-/// A bin is a cell: row in w, column in t or u; the last is for what vectors cannot do.
+/// A bin is a cell: row in w, column in t or u; then one for w < 1/4, and the last for what vectors
+/// cannot do.
 inline constexpr int bessel_cell_columns = bessel_cell_halvings + 6;
 inline constexpr int bessel_cell_bins = bessel_cell_rows * bessel_cell_columns;
+inline constexpr int bessel_tiny_bin = bessel_cell_bins, bessel_bins_in_all = bessel_cell_bins + 2;
 /// The points of a block with w < 40.3, and those that are no numbers. Arrays are one tile longer.
 struct BesselNarrow {
   BesselPoints points;
@@ -92,6 +94,13 @@ void bessel_add_cell(std::ptrdiff_t begin, std::ptrdiff_t end, const BesselNarro
 /// that are too uncertain are put into `weak`, returned is how many.
 std::ptrdiff_t bessel_finish(const BesselNarrow& narrow, BesselTask task, const double* bounds,
                              double* values, std::int32_t* weak);
+
+/// out[place[i]] for points with w < 1/4 and, for the second kind, also with x < w/3072 and w
+/// < 1.6; the arrays are read up to one tile further. In the fast mode's budget; where I is
+/// relative and log I so small beside what it is the difference of that less than 2^-30 of it is
+/// not sure, the point is added to `weak` instead.
+void bessel_tiny_points(const BesselPoints& points, BesselTask task, bool relative, double* out,
+                        BesselPoints& weak);
 
 /// values[i] again for the n <= 64 points i that `weak` has the numbers of, all of one cell, by
 /// pairs of numbers; a bit for each that is still too uncertain. May read one vector of `weak`

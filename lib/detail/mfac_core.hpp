@@ -65,8 +65,8 @@ class Core {
   /// b <- A^-1 b and L^-1 b, k vectors of n.
   void solve(std::ptrdiff_t k, double* b) const;
   void solve_lower(std::ptrdiff_t k, double* b) const;
-  /// x <- x L^-T, for x of `rows` rows, column-major; under OneBlasThread.
-  void solve_right(std::ptrdiff_t rows, double* x) const;
+  /// L for solve_columns, formed when first asked for.
+  [[nodiscard]] const std::vector<double>& solve_factor() const;
 
   /// Formed when first asked for.
   [[nodiscard]] const Extended& extended() const;
@@ -79,8 +79,6 @@ class Core {
   void check_diagonal(const char* function) const;
   void estimate_spectrum();
   void multiply(const double* x, double* y) const;  ///< S x
-  /// Inverses of the blocks on the diagonal of L, formed when first asked for.
-  const std::vector<double>& leaf_inverses() const;
 
   const Gradients* gradients_;
   Columns columns_;
@@ -97,7 +95,7 @@ class Core {
   std::vector<double> factor_;    ///< lower: L; strictly upper: S
   std::vector<double> diagonal_;  ///< of S
   mutable std::mutex mutex_;
-  mutable std::vector<double> leaf_inverses_;
+  mutable std::vector<double> solve_factor_;
   mutable std::optional<Extended> extended_;
   mutable std::optional<Eigen> eigen_;
   mutable std::optional<halfulp::detail::SymmetricEigen> extended_eigen_;

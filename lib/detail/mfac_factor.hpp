@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "detail/sealed.hpp"
@@ -12,6 +13,11 @@
 namespace halfulp::mfac::detail {
 
 /// K = s I + G G^T = L L^T of the last `capacity` rows of a stream, from their products g_i . g_j.
+///
+/// Where a pivot of K is below half of what it must be, rounding being larger than s, L is that of
+/// K' = t I + G G^T with a t > s that rounding leaves alone, until the row of that pivot has gone:
+/// `applied` is t then. Rows of noise would grow in L without bound; of K'^-1 all that can be said
+/// is that it is not above K^-1.
 ///
 /// Rows are numbered as they come, and everything is in this order, the oldest row first. Leaving
 /// the oldest row out is a positive update of rank one of what is left of L, by rotations; a new
@@ -34,6 +40,8 @@ class Factor {
   [[nodiscard]] double shift() const { return shift_; }
   /// s > 0. Another one than before: the next `refresh` factorises anew.
   void set_shift(double shift);
+  /// t, or s where no pivot is lost.
+  [[nodiscard]] double applied() const { return applied_; }
 
   /// The next row; the oldest one goes first if the window is full. `products`: with the rows that
   /// stay; `square`: with itself. L follows, unless it waits for `refresh` anyway.
@@ -50,6 +58,9 @@ class Factor {
   void forward(std::span<double> x) const;
   /// x := L^-T x.
   void backward(std::span<double> x) const;
+  /// a += K^-1 (b - K a), the residual in double-double, for a near K^-1 b: what is left is the
+  /// rounding of a, and of the products in K. Not where that would be no refinement. 20 m^2 flops.
+  void refine(std::span<const double> b, std::span<double> a) const;
   /// K^-1 e for the last unit vector e: the backward substitution alone.
   void solve_newest(std::span<double> x) const;
 
@@ -63,7 +74,7 @@ class Factor {
 
   struct LostPivot {
     std::ptrdiff_t row = -1;
-    double value = 0;  ///< its square over s before it was set to 1
+    double value = 0;  ///< its square over s
   };
   /// The first row whose pivot, squared, was not above s/2.
   [[nodiscard]] LostPivot lost() const;
@@ -103,24 +114,25 @@ class Factor {
   void subtract_columns(double* k) const;
   void substitute_back(double* x) const;
   /// Row end_ of L, from k = L^-1 products; false if its pivot is lost.
-  bool append(const double* k, bool force);
+  bool append(const double* k);
+  /// Whether L is that of t I + G G^T, all pivots above half of what they must be.
+  bool factorise(double t);
+  /// The first row of K without a pivot.
+  [[nodiscard]] std::pair<Row, double> first_lost() const;
   [[nodiscard]] std::vector<double> dense(const Array& matrix) const;
 
   std::ptrdiff_t capacity_;
   Row slots_;
   std::ptrdiff_t stride_;
   Row begin_ = 0, end_ = 0;  ///< the window
-  double shift_ = 1;
+  double shift_ = 1, applied_ = 1;
   bool stale_ = false;
   Array gram_, factor_;
   std::vector<double> square_;     ///< by slot: the diagonal of G G^T
   std::vector<double> direction_;  ///< by slot: of `largest`
   double largest_ = 0;
-  struct Lost {
-    Row row;
-    double value;
-  };
-  std::vector<Lost> lost_;
+  Row lost_ = -1;  ///< a row's number
+  double lost_value_ = 0, lost_trace_ = 0;
   std::int64_t factorisations_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "detail/mfac_gradients.hpp"
@@ -10,7 +11,7 @@
 ///
 /// Columns are taken in tiles of a size that depends on m and k only. A sum over a tile's columns
 /// is 8 sums in double, or 16 in float, of every 8th or 16th product, at most 4096 products in all,
-/// and these are added in double, halves first; tiles follow each other in up to 64 lanes, their
+/// and these are added, halves first; tiles follow each other in up to 64 lanes, their
 /// number a function of the sizes, which are added in a tree. So the bits are the same for any
 /// number of threads, and on AVX2, AVX-512 and NEON; without a fused multiply-add (SSE) they are
 /// others.
@@ -50,5 +51,11 @@ void gram_and_project(const Gradients& gradients, Columns columns, std::span<con
                       std::ptrdiff_t k, Accumulation accumulation, int threads,
                       std::span<double> gram, std::span<double> projections,
                       std::span<double> squares, const Progress& progress);
+/// W = L^-1 G, for up to 48 columns at a time: body(c, w, squares), where w[48 i + j - c.begin] =
+/// W_ij and squares[j - c.begin] = sum_i W_ij^2. `factor` is what mfac_solve_factor makes of L. On
+/// one thread.
+void solve_columns(
+    const Gradients& gradients, Columns columns, std::span<const double> factor,
+    const std::function<void(Columns c, const double* w, const double* squares)>& body);
 
 }  // namespace halfulp::mfac::detail

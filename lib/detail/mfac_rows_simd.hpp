@@ -1,14 +1,16 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "halfulp/mfac.hpp"
 
 /// The vector half of the sums over gradients, on tiles: `n` numbers of each of some rows.
 ///
 /// A sum over the numbers of a row is 8 sums in double, or 16 in float, of every 8th or 16th
-/// number, which are then added in double, halves first: the same bits whatever the size of a
-/// vector is, where there is a fused multiply-add (all of AVX2, AVX-512, NEON). T: float or double.
+/// number, which are then added, halves first, and to the sum in double: the same bits whatever the
+/// size of a vector is, where there is a fused multiply-add (all of AVX2, AVX-512, NEON). T: float
+/// or double.
 namespace halfulp::mfac::detail {
 
 /// Arrays of T have room for a multiple of so many numbers, and zeros behind the last.
@@ -30,10 +32,10 @@ double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, do
 [[nodiscard]] double mfac_square(Storage storage, const std::byte* from, std::ptrdiff_t n);
 
 /// out[out_stride c + i] += a_i . b_c for i < rows of 4 rows and k of b, n numbers each: a multiple
-/// of mfac_step.
-template <class T>
-void mfac_dots(const T* const* a, int rows, const T* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-               std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride);
+/// of mfac_step. Sums are formed in T: double of double or float, or float of float.
+template <class T, class Held>
+void mfac_dots(const Held* const* a, int rows, const Held* b, std::ptrdiff_t stride,
+               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride);
 
 /// Gradients: `n` numbers of each of m rows.
 struct Rows {
@@ -56,10 +58,23 @@ void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, c
 
 /// sum_c += sum_i a[a_stride c + i] g_i over rows first <= i < last, a multiple of
 /// mfac_combine_rows apart unless it is the end, one after the other: the same bits for any size of
-/// a tile.
+/// a tile. fresh: = in place of +=, and zeros up to a multiple of mfac_step.
 template <class T>
 void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
-                  std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride);
+                  std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride,
+                  bool fresh);
+
+/// Columns of W = L^-1 G at a time, and rows: what L is padded to.
+inline constexpr std::ptrdiff_t mfac_solve_columns = 48;
+inline constexpr std::ptrdiff_t mfac_solve_rows = 4;
+/// L as mfac_solve reads it: of each 4 rows their entries column by column, those left of the block
+/// on the diagonal; then the rows of that block, with the inverses of the diagonal of L; rows
+/// behind the last are zero. `factor` is n x n, column-major.
+[[nodiscard]] std::vector<double> mfac_solve_factor(const double* factor, std::ptrdiff_t n);
+/// w[48 i + j] = W_ij for the rows.n <= 48 columns of `rows`, and squares_j = sum_i W_ij^2. Room
+/// for 48 of both, and for rows up to a multiple of 4. Forward substitution: one column's bits do
+/// not depend on where it stands.
+void mfac_solve(const Rows& rows, const double* factor, double* w, double* squares);
 
 /// y_j = sum_j + scale x_j, where x may be null; past the caches if `stream`.
 template <class T>

@@ -12,6 +12,7 @@
 #include "detail/mfac_rows_simd.hpp"
 #include "detail/require.hpp"
 #include "halfulp/mfac.hpp"
+#include "halfulp/random.hpp"
 #include "halfulp/threads.hpp"
 
 /// Products with H^-1 from a Factor and the two sums over rows, however these are held:
@@ -24,11 +25,21 @@
 namespace halfulp::mfac::detail {
 
 struct Damped {
-  double damping;     ///< lambda
+  double damping;     ///< lambda, or the larger one of a factor with a lost pivot
   double normaliser;  ///< m
   int threads;
   [[nodiscard]] double shift() const { return damping * normaliser; }
+  /// With this damping, from that of H.
+  [[nodiscard]] double condition(double of_h, const Factor& factor) const {
+    return factor.lost().row < 0 ? of_h : 1 + (of_h - 1) * (factor.shift() / factor.applied());
+  }
 };
+
+/// The H that the factor stands for. With a larger damping no eigenvalue of H^-1 is larger, nor
+/// below 0: but for rounding the error of a product is not above the product.
+inline Damped damped(const Factor& factor, double damping, double normaliser, int threads) {
+  return {factor.lost().row < 0 ? damping : factor.applied() / normaliser, normaliser, threads};
+}
 
 /// |x|, 2-norm: the same bits for any number of threads. NaN or infinite if a number is.
 template <class T>
@@ -54,9 +65,9 @@ double norm_of(std::span<const T> x, int threads) {
 }
 
 /// Status and condition of the factor.
-inline Diagnosis diagnose(Factor& factor, const Damped& h) {
+inline Diagnosis diagnose(Factor& factor) {
   Diagnosis d;
-  d.condition = 1 + factor.largest() / h.shift();
+  d.condition = 1 + factor.largest() / factor.shift();
   d.error = std::fmin(1.0, d.condition * 0x1p-52);
   const Factor::LostPivot lost = factor.lost();
   d.pivot = lost.row;
@@ -79,21 +90,82 @@ inline double norm2(std::span<const double> x) {
   return std::sqrt(sum);
 }
 
-/// y = m G^T a, a = K^-1 b: loses nothing where H^-1 (G^T b) would cancel. Returns an estimate of
-/// the relative error of y.
+/// sum |a_i| |g_i|: what a rounding of each a_i is to G^T a.
+inline double terms_of(const Factor& factor, std::span<const double> a) {
+  double sum = 0;
+  for (std::ptrdiff_t i = 0; i < factor.count(); ++i)
+    sum += std::fabs(a[static_cast<std::size_t>(i)]) * std::sqrt(factor.gram(i, i));
+  return sum;
+}
+
+/// An estimate of |G^T K^-1 E a| for a rounding E of K, in units of rounding, below `enough` if
+/// that is easily had. With D the roots of K's diagonal, E is D times numbers of a few units times
+/// D, so that D times one vector, neither smooth nor of mean 0, shows what G^T K^-1 makes of it; of
+/// that |L^-1 ...| is a bound, and otherwise it takes a pass over the rows, into `scratch`.
+template <class T, class Rows>
+double seen_through(const Rows& rows, const Factor& factor, std::span<const double> a,
+                    double enough, std::span<T> scratch, int threads) {
+  const auto n = static_cast<std::size_t>(factor.count());
+  std::vector<double> w(n);
+  RandomStream(0x6d666163).fill_normal(w);
+  double square = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto row = static_cast<std::ptrdiff_t>(i);
+    const double root = std::sqrt(factor.gram(row, row) + factor.applied());
+    w[i] = root * (1 + 2 * w[i]);
+    square += root * a[i] * (root * a[i]);
+  }
+  const double size = 8 * std::sqrt(square);
+  factor.forward(w);
+  const double bound = size * norm2(w);
+  if (bound <= enough) return bound;
+  factor.backward(w);
+  rows.template combine<T>(w, 1, 0.0, {}, scratch);
+  return std::fmin(bound, size * norm_of<T>(scratch, threads));
+}
+
+/// y = m G^T a, a near K^-1 b: loses nothing where H^-1 (G^T b) would cancel. Returns an estimate
+/// of the relative error of y.
 template <class T, class Rows>
 double push_through(const Rows& rows, const Factor& factor, const Damped& h, double condition,
-                    std::vector<double>& a, std::span<T> y) {
-  double size = 0;
-  for (std::ptrdiff_t i = 0; i < factor.count(); ++i)
-    size += std::fabs(a[static_cast<std::size_t>(i)]) * std::sqrt(factor.gram(i, i));
-  // an error of K of a rounding, seen through G^T K^-1: no more than 1/(2 sqrt(m lambda))
-  size += condition * std::sqrt(h.shift()) * norm2(a) / 2;
+                    std::vector<double>& a, std::span<const double> b, std::span<T> y) {
+  const bool whole = factor.lost().row < 0;
+  // Where much cancels in G^T a, as it does for equal gradients, most of b is along eigenvectors of
+  // K with the least eigenvalues. The substitutions cost m roundings of a then; one is left of
+  // them.
+  if (whole && condition > 256 && h.shift() * norm2(a) > norm2(b) / 4) factor.refine(b, a);
+  double along = 0;  // |G^T a|^2 = a.b - m lambda |a|^2
+  for (std::size_t i = 0; i < a.size(); ++i) along += a[i] * (b[i] - h.shift() * a[i]);
+  const double size = std::sqrt(std::fmax(along, 0.0));
+  // A rounding of K, seen through G^T K^-1: no more than 1/(2 sqrt(m lambda)). A better estimate
+  // where that is much; one that is not small is no estimate, since it is of first order.
+  double through = condition * std::sqrt(h.shift()) * norm2(a) / 2;
+  const double enough = 0x1p14 * size;
+  if (whole && through > std::fmin(4 * condition, 0x1p24) * size && through > enough) {
+    const double seen = seen_through<T>(rows, factor, a, enough, y, h.threads);
+    if (seen <= 0x1p48 * size) through = std::fmin(through, seen);
+  }
+  const double terms = terms_of(factor, a);
   for (double& value : a) value *= h.normaliser;
   rows.template combine<T>(a, 1, 0.0, {}, y);
   const double norm = norm_of<T>(y, h.threads);
-  const double error = size == 0 ? 0 : 0x1p-52 * h.normaliser * size / norm;
+  const double error = terms == 0 ? 0 : 0x1p-52 * h.normaliser * (4 * terms + through) / norm;
   return error + (sizeof(T) == 8 ? 0 : rounding_of<T>);
+}
+
+/// What is said of products with a lost pivot, whose rounding is `error`.
+inline double error_said(const Diagnosis& diagnosis, double error) {
+  return diagnosis.status == Conditioning::lost ? 1 + error : error;
+}
+
+/// y = m G^T a, a = K^-1 b.
+template <class T, class Rows>
+Diagnosis pushed_through(const Rows& rows, Factor& factor, const Damped& h,
+                         std::span<const double> b, std::vector<double> a, std::span<T> y) {
+  Diagnosis diagnosis = diagnose(factor);
+  const double condition = h.condition(diagnosis.condition, factor);
+  diagnosis.error = error_said(diagnosis, push_through<T>(rows, factor, h, condition, a, b, y));
+  return diagnosis;
 }
 
 /// y_c = H^-1 x_c for k vectors, x may be y.
@@ -133,8 +205,8 @@ Diagnosis inverse_product(const Rows& rows, Factor& factor, const Damped& h,
       }
     }
   }
-  Diagnosis diagnosis = diagnose(factor, h);
-  const double condition = diagnosis.condition;
+  Diagnosis diagnosis = diagnose(factor);
+  const double condition = h.condition(diagnosis.condition, factor);
   parallel_for(k, h.threads,
                [&](std::ptrdiff_t c) { factor.solve(part(std::span<double>(a), c, n)); });
   std::vector<double> scaled(a.size());
@@ -147,16 +219,22 @@ Diagnosis inverse_product(const Rows& rows, Factor& factor, const Damped& h,
     if (same[static_cast<std::size_t>(c)] >= 0) {
       std::vector<double> b(static_cast<std::size_t>(n), 0.0);
       b[static_cast<std::size_t>(same[static_cast<std::size_t>(c)])] = 1;
-      factor.solve(b);
-      worst = std::fmax(worst, push_through<T>(rows, factor, h, condition, b, out));
+      std::vector<double> solved = b;
+      factor.solve(solved);
+      worst = std::fmax(worst, push_through<T>(rows, factor, h, condition, solved, b, out));
       continue;
     }
     const double given = norms[static_cast<std::size_t>(c)] / h.damping;
     if (given == 0) continue;
     const std::span<double> ac = part(std::span<double>(a), c, n);
     double norm = norm_of<T>(out, h.threads);
-    double error =
-        0x1p-53 * (2 * given + condition * std::sqrt(h.shift()) / 2 * norm2(ac) / h.damping) / norm;
+    // |x|, G x (through G^T K^-1, |G| of it no more than sqrt(cond(H))/2), a and sums over rows
+    // rounded, and K
+    const double terms = (1 + std::sqrt(static_cast<double>(n))) * terms_of(factor, ac) / h.damping;
+    double error = 0x1p-53 *
+                   ((2 + std::sqrt(condition)) * given + terms +
+                    condition * std::sqrt(h.shift()) / 2 * norm2(ac) / h.damping) /
+                   norm;
     if (given > 16 * norm || !(error < 64 * 0x1p-53 * condition)) {
       std::vector<double> t(static_cast<std::size_t>(n)), delta(t.size());
       double before = HUGE_VAL;
@@ -180,12 +258,12 @@ Diagnosis inverse_product(const Rows& rows, Factor& factor, const Damped& h,
         if (change <= 2 * rounding_of<T> * norm) break;
       }
       // x itself, and x - G^T a, were rounded: H^-1 of a rounding of x
-      error = 0x1p-52 * (given / norm + std::sqrt(condition)) +
+      error = 0x1p-52 * ((given + terms) / norm + std::sqrt(condition)) +
               std::fmin(before, HUGE_VAL) / norm * std::fmin(1.0, 0x1p-50 * condition);
     }
     worst = std::fmax(worst, error + (sizeof(T) == 8 ? 0 : rounding_of<T>));
   }
-  diagnosis.error = diagnosis.status == Conditioning::lost ? 1 : std::fmin(worst, 1.0);
+  diagnosis.error = error_said(diagnosis, worst);
   return diagnosis;
 }
 

@@ -59,6 +59,9 @@ class GridEvaluator {
       features_;  ///< [axis][order]; transposed for axis 1
 };
 
+/// How the modes of one dimension are made, margin and number apart.
+[[nodiscard]] la::BasisOptions line_basis_options(const Checked& c);
+
 /// One dimension: weighted rows of equations and conditions, factored.
 struct LineSystem {
   la::DdMatrix rows_to_modes;  ///< orthonormal columns: the rows' part of the factorisation

@@ -4,6 +4,7 @@
 
 #include "detail/pde_box.hpp"
 #include "detail/pde_discretisation.hpp"
+#include "detail/pde_line.hpp"
 #include "detail/pde_slab_field.hpp"
 #include "halfulp/gp_pde.hpp"
 
@@ -14,8 +15,10 @@ struct Solution::Impl {
   detail::Field field;
   std::optional<detail::BoxField> box = {};     ///< instead of field, where the solve was in double
   std::optional<detail::SlabField> slabs = {};  ///< likewise, where time was cut
+  std::optional<detail::LineField> line = {};   ///< likewise, in one dimension in double
   [[nodiscard]] detail::Size dimension() const {
     return static_cast<detail::Size>(box     ? box->axes.size()
+                                     : line  ? 1
                                      : slabs ? slabs->slab[0].basis.size()
                                              : field.basis.size());
   }

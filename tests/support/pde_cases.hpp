@@ -174,8 +174,9 @@ inline double true_error(const Problem& p, const Solution& s, int n = 60) {
   const Program<Mp> exact(*p.exact, names);
   Mp error = 0, size = 0;
   for (std::size_t i = 0; i < u.size(); ++i) {
-    std::vector<Mp> x{Mp(grid[0][p.axes.size() == 1 ? i : i / n])};
-    if (p.axes.size() > 1) x.push_back(Mp(grid[1][i % n]));
+    std::vector<Mp> x(p.axes.size());
+    x[0] = grid[0][p.axes.size() == 1 ? i : i / n];
+    if (p.axes.size() > 1) x[1] = grid[1][i % n];
     const Mp e = exact(std::span<const Mp>(x));
     error += (e - u[i]) * (e - u[i]);
     size += e * e;

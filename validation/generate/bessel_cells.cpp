@@ -1,6 +1,6 @@
 // Writes lib/detail/bessel_cells.hpp: what is left of log I and log K after the leading terms of
-// the uniform expansions, times w, as polynomials on cells for 1/4 <= w < 40, and a table for
-// logarithms.
+// the uniform expansions, times w, as polynomials on cells for 1/4 <= w < 40; polynomials for
+// smaller w; and tables for logarithms.
 // From Arb; validation/CMakeLists.txt compares the file that stands there with what this writes.
 #include <cmath>
 #include <cstdio>
@@ -89,6 +89,73 @@ void add_row(bool second, int row, Tables& tables) {
   for (int k = 1; k < 6; ++k) add(sixth[k], sixth[k + 1]);
 }
 
+/// G(v, q) = 0F1(; v + 1; q)/Gamma(v + 1), which is (x/2)^-v I_v(x) at q = (x/2)^2.
+void entire_part(arb_t out, const arb_t v, const arb_t q) {
+  Ball above;
+  arb_add_si(above.v, v, 1, precision);
+  arb_hypgeom_0f1(out, above.v, q, 1, precision);
+}
+
+/// (pi v/sin pi v) times (G(-v) - G(v))/(2 v) or, if even, (G(-v) + G(v))/2, less 1.
+void temme_part(arb_t out, bool even, const arb_t v, const arb_t q) {
+  Ball plus, minus, factor, angle;
+  entire_part(plus.v, v, q);
+  arb_neg(factor.v, v);
+  entire_part(minus.v, factor.v, q);
+  if (even)
+    arb_add(out, minus.v, plus.v, precision);
+  else
+    arb_sub(out, minus.v, plus.v, precision);
+  arb_const_pi(factor.v, precision);
+  if (even) arb_mul(factor.v, factor.v, v, precision);
+  arb_sin_pi(angle.v, v, precision);
+  arb_div(factor.v, factor.v, angle.v, precision);
+  arb_mul(out, out, factor.v, precision);
+  arb_mul_2exp_si(out, out, -1);
+  if (even) arb_sub_si(out, out, 1, precision);
+}
+
+/// The four polynomials for x < 1/4, q = (x/2)^2, in the order of the file.
+void print_tiny() {
+  Table table{false, {}};
+  const auto add = [&](double most_a, auto value) {
+    const Ball low(0), a(most_a), b(0x1p-6);
+    const std::vector<Ball> f = cells::coefficients(low.v, a.v, low.v, b.v, value);
+    table.add(f, cells::shape_of(cells::sizes(f, 1), 0x1p-56));
+  };
+  constexpr double most = 0.25;
+  add(most, [](arb_t out, const arb_t v, const arb_t) {
+    Ball above;
+    arb_add_si(above.v, v, 1, precision);
+    arb_lgamma(out, above.v, precision);
+    arb_div(out, out, v, precision);
+  });
+  add(most, [](arb_t out, const arb_t v, const arb_t q) {
+    Ball limit;
+    const Ball zero(0);
+    entire_part(out, v, q);
+    entire_part(limit.v, v, zero.v);
+    arb_div(out, out, limit.v, precision);
+    arb_log(out, out, precision);
+    arb_div(out, out, q, precision);
+  });
+  for (const bool even : {false, true})
+    add(most, [even](arb_t out, const arb_t square, const arb_t q) {
+      Ball v;
+      arb_sqrt(v.v, square, precision);
+      temme_part(out, even, v.v, q);
+    });
+  std::printf(
+      "/// Four cells as the fast ones, the second variable q = (x/2)^2 < 1/64; with G = (x/2)^-v "
+      "I_v(x):\n/// log(Gamma(1 + v))/v and log(Gamma(1 + v) G)/q by v < 1/4; then (pi v/sin pi v) "
+      "(G(-v) - G(v))/(2 v) and\n/// (pi v/sin pi v) (G(-v) + G(v))/2 - 1 by v^2 < 1/4.\n"
+      "inline constexpr double bessel_tiny[] = {\n%s};\n"
+      "inline constexpr int bessel_tiny_start[] = {",
+      table.text.c_str());
+  for (const int place : table.start) std::printf("%d, ", place);
+  std::printf("};\n\n");
+}
+
 /// For slopes with c = 1 in the first interval, so that the logarithm of 1 + d is d to its last
 /// digits, and in another c where log I and log K vanish for large v.
 void print_log_table(bool slopes) {
@@ -136,14 +203,15 @@ void print_log_table(bool slopes) {
 
 }  // namespace
 
-/// Without arguments the whole header; with numbers of rows the cells of these and the table of
-/// logarithms, to compare with a part.
+/// Without arguments the whole header; with numbers of rows the cells of these and all that is no
+/// cell, to compare with a part.
 int main(int argc, char** argv) {
   Tables tables[2];
   for (int i = 1; i < argc; ++i)
     for (const bool second : {false, true}) add_row(second, std::atoi(argv[i]), tables[0]);
   if (argc > 1) {
     std::printf("%s%s", tables[0].fast.text.c_str(), tables[0].accurate.text.c_str());
+    print_tiny();
     for (const bool slopes : {false, true}) print_log_table(slopes);
     return 0;
   }
@@ -183,6 +251,7 @@ int main(int argc, char** argv) {
       for (const int place : table.start) std::printf("%d, ", place);
       std::printf("};\n\n");
     }
+  print_tiny();
   for (const bool slopes : {false, true}) print_log_table(slopes);
   std::printf("\n}  // namespace halfulp::detail\n");
   flint_cleanup();

@@ -352,6 +352,12 @@ inline std::vector<Case> cases(bool single, std::uint64_t seed = 1) {
   add("one row", 1, 50, 1e-6, random.normals(50));
   add("one column", 30, 1, 1e-6, random.normals(30));
   add("zeros", 5, 40, 1e-3, Numbers(200));
+  if (!single)  // squares of G^T A^-1 G x/lambda are out of range
+    for (const int exponent : {-210, 190}) {
+      Numbers g = random.normals(12 * 60);
+      for (double& value : g) value = std::ldexp(value, exponent);
+      add("far away", 12, 60, std::ldexp(1e-2, 2 * exponent), g);
+    }
   return all;
 }
 
@@ -391,15 +397,37 @@ inline std::vector<Vector> vectors(const Case& c, bool single, std::uint64_t see
       for (std::size_t j = 0; j < c.d; ++j) dot += c.g[i * c.d + j] * x[j];
       for (std::size_t j = 0; j < c.d; ++j) next[j] += dot * c.g[i * c.d + j];
     }
-    double square = 0;
-    for (const double value : next) square += value * value;
-    if (square == 0) break;
-    for (std::size_t j = 0; j < c.d; ++j) x[j] = next[j] / std::sqrt(square);
+    double largest = 0, square = 0;
+    for (const double value : next) largest = std::fmax(largest, std::fabs(value));
+    if (largest == 0) break;
+    for (const double value : next) square += value / largest * (value / largest);
+    for (std::size_t j = 0; j < c.d; ++j) x[j] = next[j] / largest / std::sqrt(square);
   }
   add("largest eigenvector", x);
   x.assign(c.d, 0.0);
   x[c.d / 2] = 1;
   add("unit vector", x);
+  // Rounding of G x is all there is of it.
+  if (c.m < c.d) {
+    x = random.normals(c.d);
+    std::vector<Numbers> basis;
+    for (std::size_t i = 0; i <= c.m; ++i) {
+      Numbers v = i < c.m ? row(i) : x;
+      for (int round = 0; round < 2; ++round)
+        for (const Numbers& b : basis) {
+          double along = 0;
+          for (std::size_t j = 0; j < c.d; ++j) along += b[j] * v[j];
+          for (std::size_t j = 0; j < c.d; ++j) v[j] -= along * b[j];
+        }
+      double largest = 0, square = 0;
+      for (const double value : v) largest = std::fmax(largest, std::fabs(value));
+      if (!(largest > 0)) continue;
+      for (const double value : v) square += value / largest * (value / largest);
+      for (double& value : v) value /= largest * std::sqrt(square);
+      basis.push_back(v);
+    }
+    add("orthogonal", basis.back());
+  }
   return all;
 }
 
