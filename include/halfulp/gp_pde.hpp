@@ -245,8 +245,8 @@ class Solver {
   explicit Solver(Problem problem, Options options = {});
   [[nodiscard]] Solution solve();
   /// Same operator, domain and sides; new forcing. A formula is compiled when it is not that of the
-  /// solve before: to solve again and again with one is quickest. Its bands are taken to be those of the first
-  /// solve: where they are not, the residual says so.
+  /// solve before: to solve again and again with one is quickest. Its bands are taken to be those
+  /// of the first solve: where they are not, the residual says so.
   [[nodiscard]] Solution solve(const std::variant<Expression, GridSamples>& forcing);
 
  private:
