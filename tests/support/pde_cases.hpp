@@ -184,4 +184,38 @@ inline double true_error(const Problem& p, const Solution& s, int n = 60) {
   return static_cast<double>(sqrt(error / size));
 }
 
+/// Problems of Fang et al. (2024).
+inline const std::vector<Case>& paper() {
+  static const std::vector<Case> cases{
+      {"u1", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "sin(100*x)", {"DD"}},
+      {"u2",
+       {"x"},
+       {{"0", "2*pi"}},
+       "u_xx - f",
+       "sin(x) + 0.1*sin(20*x) + 0.05*cos(100*x)",
+       {"DD"}},
+      {"u3", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "sin(6*x)*cos(100*x)", {"DD"}},
+      {"u4", {"x"}, {{"0", "2*pi"}}, "u_xx - f", "x*sin(200*x)", {"DD"}},
+      {"u5", {"x"}, {{"0", "1"}}, "u_xx - f", "sin(500*x) - 2*(x - 0.5)^2", {"DD"}},
+      {"u6",
+       {"x", "y"},
+       {{"0", "2*pi"}, {"0", "2*pi"}},
+       "u_xx + u_yy - f",
+       "sin(100*x)*sin(100*y)",
+       {"DD", "DD"}},
+      {"u7",
+       {"x", "y"},
+       {{"0", "2*pi"}, {"0", "2*pi"}},
+       "u_xx + u_yy - f",
+       "sin(6*x)*cos(20*x) + sin(6*y)*cos(20*y)",
+       {"DD", "DD"}},
+      {"advection",
+       {"x", "t"},
+       {{"0", "1"}, {"0", "1"}},
+       "u_t + 200*u_x",
+       "sin(x - 200*t)",
+       {"D-", "D-"}}};
+  return cases;
+}
+
 }  // namespace pde_cases
