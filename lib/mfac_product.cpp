@@ -715,6 +715,7 @@ double quadratic_form(const Gradients& gradients, const Core& core, const Option
     for (Size c = 0; c < k; ++c) carefully(c);
     return extended ? 8 * extended_error(core) : relative;
   }
+  double worst = 0;
   // So many vectors share two passes: their rests x - G^T a lie side by side.
   const Size chunk = std::clamp<Size>((Size{1} << 24) / d, 1, 32);
   for (Size first = 0; first < k; first += chunk) {
@@ -743,13 +744,24 @@ double quadratic_form(const Gradients& gradients, const Core& core, const Option
         const double norm = scaled_norm(rest.data() + c * d, d, 1, threads);
         const double of_a =
             cblas_ddot(static_cast<int>(m), a.data() + c * m, 1, a.data() + c * m, 1);
-        out[at(first + c)] = norm * norm / options.damping + static_cast<double>(m) * of_a;
-        if (!(squares[at(c)] >= least_square && squares[at(c)] <= largest_square))
+        const double form = norm * norm / options.damping + static_cast<double>(m) * of_a;
+        out[at(first + c)] = form;
+        const double square = squares[at(c)];
+        if (!(square >= least_square && square <= largest_square)) {
           carefully(first + c);
+          worst = std::fmax(worst, square > 0 ? relative : 0);
+          continue;
+        }
+        const double rounded =
+            (std::sqrt(square) + std::sqrt(core.largest() * of_a)) * norm / options.damping;
+        worst = std::fmax(worst, (of_core * of_core * static_cast<double>(m) * of_a +
+                                  unit_sums * unit_sums * kappa * square / options.damping +
+                                  16 * unit_sums * (form + rounded)) /
+                                     form);
       }
     }
   }
-  return relative;
+  return core.by_columns() ? relative : worst;
 }
 
 void influence(const Gradients& gradients, const Core& core, const Options& options,
