@@ -19,6 +19,7 @@ using Numbers = std::vector<double>;
 
 constexpr double half_ulp = 0x1p-53;
 constexpr double unit_extended = 0x1p-98;  // of sums and factors in double-double
+constexpr double unit_sums = 0x1p-51;      // of sums over d in double
 constexpr int most_refinements = 8;
 /// Squares of vectors between these can be added and multiplied without care.
 constexpr double least_square = 0x1p-900, largest_square = 0x1p900;
@@ -648,55 +649,119 @@ void combination(const Gradients& gradients, const Core& core, const Options& op
   }
 }
 
+namespace {
+
+/// One quadratic form, with sums over d in double-double, and the core too if `extended`.
+double careful_form(const Gradients& gradients, const Core& core, double lambda,
+                    std::span<const double> x, bool extended, int threads) {
+  const Size n = core.width(), m = gradients.rows();
+  const int size = static_cast<int>(core.size());
+  const auto rows = static_cast<double>(m);
+  Numbers part(x.begin(), x.end());
+  const int exponent = exponent_of(part);
+  for (double& value : part) value = std::ldexp(value, -exponent);
+  double value = 0;
+  if (core.by_columns()) {
+    if (extended) {
+      const DdMatrix w = halfulp::detail::solve_upper_transposed(core.extended().factor.r,
+                                                                 as_matrix(part.data(), n));
+      value = rows * halfulp::detail::dot(n, w.hi(0), w.lo(0), w.hi(0), w.lo(0)).hi;
+    } else {
+      core.solve_lower(1, part.data());
+      value = rows * cblas_ddot(size, part.data(), 1, part.data(), 1);
+    }
+  } else {
+    DdMatrix a = project_extended(gradients, core.columns(), part, threads);
+    if (extended) {
+      const DdMatrix& factor = core.extended().factor.r;
+      a = halfulp::detail::solve_upper(
+          factor, halfulp::detail::solve_upper_transposed(factor, std::move(a)));
+    } else {
+      core.solve(1, a.hi(0));
+      std::fill_n(a.lo(0), m, 0.0);
+    }
+    Numbers r(at(n));
+    combine_extended(gradients, core.columns(), a, threads,
+                     [&](Size j, dd sum) { r[at(j)] = (part[at(j)] - sum).hi; });
+    const double rest = scaled_norm(r.data(), n, 1, threads);
+    value = rest * rest / lambda + rows * cblas_ddot(size, a.hi(0), 1, a.hi(0), 1);
+  }
+  return std::ldexp(value, 2 * exponent);
+}
+
+}  // namespace
+
 double quadratic_form(const Gradients& gradients, const Core& core, const Options& options,
                       std::span<const double> x, Size k, int threads, std::span<double> out) {
   const Size d = gradients.dimension(), m = gradients.rows(), n = core.width();
   const Columns columns = core.columns();
-  const double lambda = options.damping;
-  const int size = static_cast<int>(core.size());
-  const auto rows = static_cast<double>(m);
+  const double kappa = core.condition();
   // Rows: x^T H^-1 x = min over a of |x - G^T a|^2/lambda + m |a|^2, which a = A^-1 G x attains: an
-  // error of a counts by its square, and no term is negative. Columns: m |L^-1 x|^2.
-  const double solve_error = core.core_unit() * core.core_condition();
-  const double relative = core.by_columns()
-                              ? solve_error
-                              : solve_error * solve_error * core.condition() + 4 * core.pass_unit();
-  const bool extended =
-      core.extended_only() || (core.may_extend() && relative > 0x1p-48 * core.condition());
-  Numbers part(at(n)), r(at(n));
-  for (Size c = 0; c < k; ++c) {
-    std::copy_n(x.data() + c * d + columns.begin, n, part.data());
-    const int exponent = exponent_of(part);
-    for (double& value : part) value = std::ldexp(value, -exponent);
-    double value = 0;
+  // error of a counts by its square, no term is negative, and |x - G^T a| is not above
+  // sqrt(lambda times the form), |x| not above sqrt(cond(H)) times that. Columns: m |L^-1 x|^2.
+  const double of_core = core.core_unit() * kappa, of_sums = unit_sums * kappa;
+  const double relative = core.by_columns() ? core.core_unit() * core.core_condition()
+                                            : of_core * of_core + of_sums * of_sums +
+                                                  16 * unit_sums * (1 + std::sqrt(kappa));
+  const bool extended = core.extended_only() ||
+                        (core.may_extend() && of_core * of_core > 0x1p-48 * kappa) ||
+                        (core.may_extend() && core.by_columns() && relative > 0x1p-48 * kappa);
+  const auto part_of_block = [&](Size c) { return x.subspan(at(c * d + columns.begin), at(n)); };
+  const auto carefully = [&](Size c) {
+    out[at(c)] =
+        careful_form(gradients, core, options.damping, part_of_block(c), extended, threads);
+  };
+  if (extended || (!core.by_columns() && n < d)) {
+    for (Size c = 0; c < k; ++c) carefully(c);
+    return extended ? 8 * extended_error(core) : relative;
+  }
+  double worst = 0;
+  // So many vectors share two passes: their rests x - G^T a lie side by side.
+  const Size chunk = std::clamp<Size>((Size{1} << 24) / d, 1, 32);
+  for (Size first = 0; first < k; first += chunk) {
+    const Size count = std::min(chunk, k - first);
     if (core.by_columns()) {
-      if (extended) {
-        const DdMatrix w = halfulp::detail::solve_upper_transposed(core.extended().factor.r,
-                                                                   as_matrix(part.data(), n));
-        value = rows * halfulp::detail::dot(n, w.hi(0), w.lo(0), w.hi(0), w.lo(0)).hi;
-      } else {
-        r = part;
-        core.solve_lower(1, r.data());
-        value = rows * cblas_ddot(size, r.data(), 1, r.data(), 1);
+      Numbers w(at(n * count));
+      for (Size c = 0; c < count; ++c)
+        std::copy_n(part_of_block(first + c).begin(), n, w.begin() + c * n);
+      core.solve_lower(count, w.data());
+      for (Size c = 0; c < count; ++c) {
+        const double square =
+            cblas_ddot(static_cast<int>(n), w.data() + c * n, 1, w.data() + c * n, 1);
+        out[at(first + c)] = static_cast<double>(m) * square;
+        if (!(square >= least_square && square <= largest_square)) carefully(first + c);
       }
     } else {
-      DdMatrix a = project_extended(gradients, columns, part, threads);
-      if (extended) {
-        const DdMatrix& factor = core.extended().factor.r;
-        a = halfulp::detail::solve_upper(
-            factor, halfulp::detail::solve_upper_transposed(factor, std::move(a)));
-      } else {
-        core.solve(1, a.hi(0));
-        std::fill_n(a.lo(0), m, 0.0);
+      const auto given = x.subspan(at(first * d), at(count * d));
+      Numbers a(at(m * count)), squares(at(count)), rest(at(count * d));
+      project(gradients, columns, given, count, Accumulation::float64, threads, std::span(a),
+              std::span(squares));
+      core.solve(count, a.data());
+      for (double& value : a) value = -value;
+      combine<double>(gradients, columns, a, count, 1, given, Accumulation::float64, threads,
+                      std::span(rest));
+      for (Size c = 0; c < count; ++c) {
+        const double norm = scaled_norm(rest.data() + c * d, d, 1, threads);
+        const double of_a =
+            cblas_ddot(static_cast<int>(m), a.data() + c * m, 1, a.data() + c * m, 1);
+        const double form = norm * norm / options.damping + static_cast<double>(m) * of_a;
+        out[at(first + c)] = form;
+        const double square = squares[at(c)];
+        if (!(square >= least_square && square <= largest_square)) {
+          carefully(first + c);
+          worst = std::fmax(worst, square > 0 ? relative : 0);
+          continue;
+        }
+        const double rounded =
+            (std::sqrt(square) + std::sqrt(core.largest() * of_a)) * norm / options.damping;
+        worst = std::fmax(worst, (of_core * of_core * static_cast<double>(m) * of_a +
+                                  unit_sums * unit_sums * kappa * square / options.damping +
+                                  16 * unit_sums * (form + rounded)) /
+                                     form);
       }
-      combine_extended(gradients, columns, a, threads,
-                       [&](Size j, dd sum) { r[at(j)] = (part[at(j)] - sum).hi; });
-      const double rest = scaled_norm(r.data(), n, 1, threads);
-      value = rest * rest / lambda + rows * cblas_ddot(size, a.hi(0), 1, a.hi(0), 1);
     }
-    out[at(c)] = std::ldexp(value, 2 * exponent);
   }
-  return extended ? 8 * extended_error(core) : relative;
+  return core.by_columns() ? relative : worst;
 }
 
 void influence(const Gradients& gradients, const Core& core, const Options& options,
@@ -705,37 +770,70 @@ void influence(const Gradients& gradients, const Core& core, const Options& opti
   const Size d = gradients.dimension(), m = gradients.rows(), n = core.width();
   const Columns columns = core.columns();
   const auto rows = static_cast<double>(m);
-  const double relative = core.core_unit() * core.core_condition() + core.pass_unit();
-  const bool careful_ones =
-      core.extended_only() || (core.may_extend() && relative > tolerance<double>(core));
-  if (!core.by_columns() && !careful_ones) {  // G H^-1 x = m A^-1 G x
-    project(gradients, columns, x, k, options.products, threads, out, {});
-    core.solve(k, out.data());
-    for (double& value : out) value *= rows;
-  } else {
-    const Refiner refiner(gradients, core, options, threads);
-    for (Size c = 0; c < k; ++c) {
-      Numbers part(x.begin() + c * d + columns.begin, x.begin() + c * d + columns.end);
-      const int exponent = exponent_of(part);
-      for (double& value : part) value = std::ldexp(value, -exponent);
-      DdMatrix result(m, 1);
-      if (core.by_columns()) {
-        const Product p = refiner.refined({part, {}}, 0x1p-50, 0);
-        result = project_extended(gradients, columns, p.y, threads);
-      } else {
-        const DdMatrix& r = core.extended().factor.r;
-        result = halfulp::detail::solve_upper(
-            r, halfulp::detail::solve_upper_transposed(
-                   r, project_extended(gradients, columns, part, threads)));
-        for (Size i = 0; i < m; ++i) result.set(i, 0, result(i, 0) * rows);
-      }
-      for (Size i = 0; i < m; ++i) out[at(c * m + i)] = std::ldexp(result(i, 0).hi, exponent);
+  const double sigma = std::sqrt(core.largest());
+  const double smallest = (core.largest() + core.shift()) / core.core_condition();  // of A
+  const auto out_of = [&](Size c) { return out.subspan(at(c * m), at(m)); };
+  // G x is rounded by |G| |x|, however small it is itself.
+  const auto estimate = [&](double unit_core, double unit_sum, double x_norm, double norm) {
+    const double of_sum = unit_sum * rows * sigma * x_norm / smallest;
+    return norm > 0 ? unit_core * core.core_condition() + of_sum / norm : 0;
+  };
+  const auto carefully = [&](Size c) {
+    const auto given = x.subspan(at(c * d + columns.begin), at(n));
+    Numbers part(given.begin(), given.end());
+    const int exponent = exponent_of(part);
+    for (double& value : part) value = std::ldexp(value, -exponent);
+    DdMatrix result(m, 1);
+    double y_error = 0;
+    if (core.by_columns()) {
+      const Product p = Refiner(gradients, core, options, threads).refined({part, {}}, 0x1p-50, 0);
+      result = project_extended(gradients, columns, p.y, threads);
+      y_error = p.relative * p.norm / options.damping;
+    } else {
+      const DdMatrix& r = core.extended().factor.r;
+      result = halfulp::detail::solve_upper(
+          r, halfulp::detail::solve_upper_transposed(
+                 r, project_extended(gradients, columns, part, threads)));
+      for (Size i = 0; i < m; ++i) result.set(i, 0, result(i, 0) * rows);
     }
+    const double norm = norm_of(column(result)), x_norm = norm_of(part);
+    for (Size i = 0; i < m; ++i) out[at(c * m + i)] = std::ldexp(result(i, 0).hi, exponent);
+    double relative = half_ulp;
+    if (norm > 0)
+      relative += core.by_columns() ? sigma * y_error / norm
+                                    : estimate(unit_extended, unit_extended, x_norm, norm);
+    outcomes[at(c)] = {relative, std::ldexp(norm, exponent)};
+  };
+  if (core.by_columns() || core.extended_only()) {
+    for (Size c = 0; c < k; ++c) carefully(c);
+    return;
   }
-  (void)n;
-  for (Size c = 0; c < k; ++c)
-    outcomes[at(c)] = {careful_ones ? 0x1p-50 : relative,
-                       norm_of(std::span<const double>(out).subspan(at(c * m), at(m)))};
+  // G H^-1 x = m A^-1 G x
+  const auto plainly = [&](std::span<const double> given, Size count, std::span<double> result,
+                           std::span<double> squares) {
+    project(gradients, columns, given, count, options.products, threads, result, squares);
+    core.solve(count, result.data());
+    for (double& value : result) value *= rows;
+  };
+  Numbers squares(at(k));
+  plainly(x, k, out, std::span(squares));
+  for (Size c = 0; c < k; ++c) {
+    double square = squares[at(c)];
+    int exponent = 0;
+    if (!(square >= least_square && square <= largest_square)) {  // again, scaled
+      Numbers part(at(d));
+      const auto given = x.subspan(at(c * d + columns.begin), at(n));
+      std::copy(given.begin(), given.end(), part.begin() + columns.begin);
+      exponent = exponent_of(part);
+      for (double& value : part) value = std::ldexp(value, -exponent);
+      plainly(part, 1, out_of(c), std::span(&square, 1));
+    }
+    const double norm = norm_of(out_of(c));
+    const double relative = estimate(core.core_unit(), core.pass_unit(), std::sqrt(square), norm);
+    outcomes[at(c)] = {relative, std::ldexp(norm, exponent)};
+    for (double& value : out_of(c)) value = std::ldexp(value, exponent);
+    if (core.may_extend() && relative > tolerance<double>(core)) carefully(c);
+  }
 }
 
 Numbers self_influence(const Gradients& gradients, const Core& core, const Options& options) {

@@ -138,18 +138,19 @@ double push_through(const Rows& rows, const Factor& factor, const Damped& h, dou
   for (std::size_t i = 0; i < a.size(); ++i) along += a[i] * (b[i] - h.shift() * a[i]);
   const double size = std::sqrt(std::fmax(along, 0.0));
   // A rounding of K, seen through G^T K^-1: no more than 1/(2 sqrt(m lambda)). A better estimate
-  // where that is much; one that is not small is no estimate, since it is of first order.
-  double through = condition * std::sqrt(h.shift()) * norm2(a) / 2;
+  // where that is much.
+  const double most = condition * std::sqrt(h.shift()) * norm2(a) / 2;
   const double enough = 0x1p14 * size;
-  if (whole && through > std::fmin(4 * condition, 0x1p24) * size && through > enough) {
-    const double seen = seen_through<T>(rows, factor, a, enough, y, h.threads);
-    if (seen <= 0x1p48 * size) through = std::fmin(through, seen);
-  }
+  double through = most;
+  if (whole && most > std::fmin(4 * condition, 0x1p24) * size && most > enough)
+    through = std::fmin(most, seen_through<T>(rows, factor, a, enough, y, h.threads));
   const double terms = terms_of(factor, a);
   for (double& value : a) value *= h.normaliser;
   rows.template combine<T>(a, 1, 0.0, {}, y);
-  const double norm = norm_of<T>(y, h.threads);
-  const double error = terms == 0 ? 0 : 0x1p-52 * h.normaliser * (4 * terms + through) / norm;
+  if (terms == 0) return sizeof(T) == 8 ? 0 : rounding_of<T>;
+  const double unit = 0x1p-52 * h.normaliser / norm_of<T>(y, h.threads);
+  double error = unit * (4 * terms + through);
+  if (!(error <= 0x1p-4)) error = unit * (4 * terms + most);  // first order is not enough here
   return error + (sizeof(T) == 8 ? 0 : rounding_of<T>);
 }
 
