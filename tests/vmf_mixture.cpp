@@ -329,8 +329,10 @@ TEST_CASE("points in single precision give the bits of their doubles", "[vmf_mix
     for (std::size_t i = 0; i < n; ++i) weights[i] = static_cast<double>(i * i % 7) / 3;
     for (const bool longer : {false, true}) {  // with weights and to be normalised
       std::vector<float> single(s.points.begin(), s.points.end());
-      for (std::size_t i = 0; longer && i < single.size(); ++i)
-        single[i] *= static_cast<float>(0.3 + static_cast<double>(i / c.p));
+      for (std::size_t i = 0; longer && i < single.size(); ++i) {
+        const std::size_t row = i / c.p;
+        single[i] *= 0.3F + static_cast<float>(row);
+      }
       const Numbers wide(single.begin(), single.end());
       const vmf::DataOptions data = {
           .weights = longer ? std::span<const double>(weights) : std::span<const double>(),
