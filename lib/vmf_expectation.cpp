@@ -56,12 +56,18 @@ double square_of(const double* x, Size n) { return cblas_ddot(blas(n), x, 1, x, 
 
 void VmfRows::gather(std::span<const Size> index, double* to) const {
   for (std::size_t k = 0; k < index.size(); ++k) {
-    const double* const x = row(index[k]);
     const double scale = inverse_norm[at(index[k])];
-    if (k + 1 < index.size()) prefetch(row(index[k + 1]), p);
+    if (k + 1 < index.size()) prefetch(index[k + 1]);
     double* const out = to + static_cast<Size>(k) * p;
-    for (Size j = 0; j < p; ++j) out[j] = x[j] * scale;
+    points.visit([&](auto all) {
+      const auto* const x = all.data() + index[k] * p;
+      for (Size j = 0; j < p; ++j) out[j] = x[j] * scale;
+    });
   }
+}
+
+void VmfRows::prefetch(Size i) const {
+  points.visit([&](auto all) { detail::prefetch(all.data() + i * p, p); });
 }
 
 /// A row to be looked at in double, by components look_list[begin] ... look_list[end - 1].
@@ -73,6 +79,7 @@ struct VmfExpectation::Look {
 struct VmfExpectation::Lane {
   VmfSums sums;
   dd log_likelihood = 0.0;
+  Numbers row;                         ///< one that is read, where it must be converted
   Numbers x, part;                     ///< rows looked at at once, and their products
   std::vector<Size> rows;              ///< these
   AlignedArray<float> product, bound;  ///< of a tile
@@ -194,15 +201,16 @@ void VmfExpectation::copy_rows() {
 void VmfExpectation::lower_gaps(const double* mean, std::span<double> gap) const {
   const Size p = rows_.p;
   const std::int32_t list[1] = {0};
-  const auto look = [&](Size i) {
+  const auto look = [&](Size i, Numbers& buffer) {
     double cosine;
-    vmf_products_of(p, rows_.row(i), mean, 1, list, &cosine);
+    vmf_products_of(p, rows_.row(i, buffer), mean, 1, list, &cosine);
     const double away = 1 - cosine * rows_.inverse_norm[at(i)];
     gap[at(i)] = std::fmin(gap[at(i)], away < 0x1p-48 ? 0 : away);
   };
   if (!prune_) {
     parallel_blocks(rows_.n, 512, rows_.threads, [&](Size begin, Size end) {
-      for (Size i = begin; i < end; ++i) look(i);
+      Numbers buffer;
+      for (Size i = begin; i < end; ++i) look(i, buffer);
     });
     return;
   }
@@ -226,6 +234,7 @@ void VmfExpectation::lower_gaps(const double* mean, std::span<double> gap) const
   parallel_blocks(rows_.n, 32 * tile_rows, rows_.threads, [&](Size begin, Size end) {
     const auto product = aligned_array<float>(room * tile_rows);
     const auto bound = aligned_array<float>(room * tile_rows);
+    Numbers buffer;
     for (Size first = begin; first < end; first += tile_rows) {
       vmf_screen({q_, 1, coordinate_.get() + first * q_, component.get(), constant.get(),
                   drift.get(), rest_.get() + first, none.get(), product.get(), bound.get()});
@@ -242,7 +251,7 @@ void VmfExpectation::lower_gaps(const double* mean, std::span<double> gap) const
                               (lack + (1 + lack) * mean_row.lack) * (1 + 1e-9) + 1e-12;
           if (most < cosine) continue;
         }
-        look(i);
+        look(i, buffer);
       }
     }
   });
@@ -393,7 +402,7 @@ void VmfExpectation::screen(Lane& lane, Size begin, Size end) {
     }
   }
   for (std::size_t c = 0; c < lane.looks.size(); ++c) {
-    if (c + 1 < lane.looks.size()) prefetch(rows_.row(lane.looks[c + 1].row), rows_.p);
+    if (c + 1 < lane.looks.size()) rows_.prefetch(lane.looks[c + 1].row);
     look_again(lane, lane.looks[c]);
   }
   lane.looks.clear();
@@ -413,10 +422,10 @@ float VmfExpectation::limit_of(double low) const {
   return static_cast<float>(least - 1e-6 * std::fabs(least));
 }
 
-/// Log-densities of row i in some components, from the points.
-void VmfExpectation::log_densities(Size i, Size count, const std::int32_t* list,
+/// Log-densities of row i, as it was read, in some components.
+void VmfExpectation::log_densities(Size i, const double* row, Size count, const std::int32_t* list,
                                    double* out) const {
-  vmf_products_of(rows_.p, rows_.row(i), eta_.get(), count, list, out);
+  vmf_products_of(rows_.p, row, eta_.get(), count, list, out);
   for (Size c = 0; c < count; ++c)
     out[c] = out[c] * rows_.inverse_norm[at(i)] + constant_[at(list[c])];
 }
@@ -453,7 +462,7 @@ void VmfExpectation::look(Lane& lane, Size r, Size i) {
   if (padded_ > 0)
     rough_log_densities(i, 1, list, &low, &spread);
   else
-    log_densities(i, 1, list, &low);
+    log_densities(i, rows_.row(i, lane.row), 1, list, &low);
   const double high = low + spread;
   low -= spread;
   const std::int32_t first = top;
@@ -508,7 +517,8 @@ void VmfExpectation::look_again(Lane& lane, const Look& look) {
   const std::int32_t* const list = lane.look_list.data() + look.begin;
   const float* const product = lane.look_product.data() + look.begin;
   double* const value = lane.value.data();
-  log_densities(i, count, list, value);
+  const double* const row = rows_.row(i, lane.row);
+  log_densities(i, row, count, list, value);
   const Size first = std::max_element(value, value + count) - value;
   const double most = value[first];
   int near = -1;
@@ -529,8 +539,7 @@ void VmfExpectation::look_again(Lane& lane, const Look& look) {
     if (value[c] < 0x1p-70) continue;
     const double share = value[c] * (weight / sum);
     lane.sums.weight[at(list[c])] += share;
-    vmf_add_scaled(rows_.p, share * scale, rows_.row(i),
-                   lane.sums.direction.data() + list[c] * rows_.p);
+    vmf_add_scaled(rows_.p, share * scale, row, lane.sums.direction.data() + list[c] * rows_.p);
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "detail/require.hpp"
 #include "detail/vmf.hpp"
+#include "detail/vmf_numbers.hpp"
 #include "detail/vmf_rows_simd.hpp"
 #include "halfulp/kernel/dd.hpp"
 #include "halfulp/kernel/vmf.hpp"
@@ -35,7 +36,7 @@ constexpr double least_length = 0x1p-75;
 
 struct Points {
   std::string_view function;
-  const double* x;
+  detail::VmfNumbers x;
   std::ptrdiff_t n, p;
   bool normalise;
   std::span<const double> weights;
@@ -50,10 +51,10 @@ struct Points {
   }
 };
 
-Points make_points(std::string_view function, std::span<const double> points, std::ptrdiff_t p,
+Points make_points(std::string_view function, detail::VmfNumbers points, std::ptrdiff_t p,
                    const DataOptions& options) {
   detail::require(p >= 2, function, "p", p, ">= 2");
-  const std::ptrdiff_t size = std::ssize(points), n = size / p;
+  const std::ptrdiff_t size = points.size(), n = size / p;
   if (size % p != 0)
     throw ShapeError(function, "points.size()", std::to_string(size),
                      "a multiple of p = " + std::to_string(p));
@@ -67,14 +68,9 @@ Points make_points(std::string_view function, std::span<const double> points, st
   }
   detail::require(n > 0, function, "rows of points", n, "> 0");
   detail::require(largest > 0, function, "sum of weights", largest, "> 0");
-  return {function,
-          points.data(),
-          n,
-          p,
-          options.normalise,
-          weights,
-          std::ldexp(1, std::ilogb(largest)),
-          options.threads};
+  return {
+      function,       points, n, p, options.normalise, weights, std::ldexp(1, std::ilogb(largest)),
+      options.threads};
 }
 
 /// Multiplies a row by the power of two that brings its largest entry into [1, 2); returns the
@@ -94,7 +90,9 @@ int scale_row(double* x, std::ptrdiff_t p) {
 
 [[noreturn]] void refuse_row(const Points& points, std::ptrdiff_t row) {
   const std::string name = "points[" + std::to_string(row) + ']';
-  std::vector<double> x(points.x + row * points.p, points.x + (row + 1) * points.p);
+  std::vector<double> buffer;
+  const double* const from = points.x.read(row * points.p, points.p, buffer);
+  std::vector<double> x(from, from + points.p);
   for (std::size_t j = 0; j < x.size(); ++j)
     detail::require(std::isfinite(x[j]), points.function, name + '[' + std::to_string(j) + ']',
                     x[j], "finite");
@@ -114,7 +112,7 @@ class Tile {
   void read(std::ptrdiff_t begin, std::ptrdiff_t end, detail::ConstPairArray axis) {
     begin_ = begin;
     n_ = end - begin;
-    x_ = points_.x + begin * points_.p;
+    x_ = points_.x.read(begin * points_.p, n_ * points_.p, converted_);
     detail::vmf_products(n_, points_.p, x_, axis, pairs(square), pairs(product),
                          !points_.normalise);
     double* const squares = pairs(square).hi;
@@ -188,7 +186,7 @@ class Tile {
   Points points_;
   std::ptrdiff_t begin_ = 0, n_ = 0;
   const double* x_ = nullptr;
-  std::vector<double> copy_;
+  std::vector<double> converted_, copy_;
   alignas(64) double numbers_[3][2][detail::vmf_tile] = {};
   alignas(64) double weight_[detail::vmf_tile] = {};
 };
@@ -449,16 +447,14 @@ void require_resultant(std::string_view function, const Resultant& resultant, do
                   "resultant.weight", resultant.weight, "> 0 and finite");
 }
 
-}  // namespace
+// ---- densities and fits of points ---------------------------------------------------------------
 
-// ---- public -------------------------------------------------------------------------------------
-
-void log_density(const Distribution& distribution, std::span<const double> points,
-                 std::span<double> out, const DataOptions& options) {
+void log_density_of(const Distribution& distribution, detail::VmfNumbers points,
+                    std::span<double> out, const DataOptions& options) {
   constexpr std::string_view function = "vmf::log_density";
   const Density density(function, distribution);
   const std::ptrdiff_t p = std::ssize(distribution.mu);
-  detail::require_size(function, "points", std::ssize(points), std::ssize(out) * p);
+  detail::require_size(function, "points", points.size(), std::ssize(out) * p);
   if (out.empty()) return;
   DataOptions unweighted = options;
   unweighted.weights = {};
@@ -471,8 +467,8 @@ void log_density(const Distribution& distribution, std::span<const double> point
   });
 }
 
-double log_likelihood(const Distribution& distribution, std::span<const double> points,
-                      const DataOptions& options) {
+double log_likelihood_of(const Distribution& distribution, detail::VmfNumbers points,
+                         const DataOptions& options) {
   constexpr std::string_view function = "vmf::log_likelihood";
   const Density density(function, distribution);
   const Points rows = make_points(function, points, std::ssize(distribution.mu), options);
@@ -480,11 +476,11 @@ double log_likelihood(const Distribution& distribution, std::span<const double> 
   return density.sum(sum_weights(rows), complement) * rows.weight_unit;
 }
 
-Resultant resultant(std::span<const double> points, std::ptrdiff_t p, const DataOptions& options) {
+Resultant resultant_of(detail::VmfNumbers points, std::ptrdiff_t p, const DataOptions& options) {
   return sum_directions(make_points("vmf::resultant", points, p, options));
 }
 
-Fit fit(std::span<const double> points, std::ptrdiff_t p, const FitOptions& options) {
+Fit fit_of(detail::VmfNumbers points, std::ptrdiff_t p, const FitOptions& options) {
   constexpr std::string_view function = "vmf::fit";
   Fit fit;
   fit.resultant = sum_directions(make_points(function, points, p, options.data));
@@ -508,6 +504,42 @@ Fit fit(std::span<const double> points, std::ptrdiff_t p, const FitOptions& opti
       kernel::vmf_log_normaliser(0.5 * dimension - 1, k, true) - kernel::two_prod(k, r.complement);
   fit.log_likelihood = (mean * r.weight).hi;
   return fit;
+}
+
+}  // namespace
+
+// ---- public -------------------------------------------------------------------------------------
+
+void log_density(const Distribution& distribution, std::span<const double> points,
+                 std::span<double> out, const DataOptions& options) {
+  log_density_of(distribution, detail::VmfNumbers(points), out, options);
+}
+void log_density(const Distribution& distribution, std::span<const float> points,
+                 std::span<double> out, const DataOptions& options) {
+  log_density_of(distribution, detail::VmfNumbers(points), out, options);
+}
+
+double log_likelihood(const Distribution& distribution, std::span<const double> points,
+                      const DataOptions& options) {
+  return log_likelihood_of(distribution, detail::VmfNumbers(points), options);
+}
+double log_likelihood(const Distribution& distribution, std::span<const float> points,
+                      const DataOptions& options) {
+  return log_likelihood_of(distribution, detail::VmfNumbers(points), options);
+}
+
+Resultant resultant(std::span<const double> points, std::ptrdiff_t p, const DataOptions& options) {
+  return resultant_of(detail::VmfNumbers(points), p, options);
+}
+Resultant resultant(std::span<const float> points, std::ptrdiff_t p, const DataOptions& options) {
+  return resultant_of(detail::VmfNumbers(points), p, options);
+}
+
+Fit fit(std::span<const double> points, std::ptrdiff_t p, const FitOptions& options) {
+  return fit_of(detail::VmfNumbers(points), p, options);
+}
+Fit fit(std::span<const float> points, std::ptrdiff_t p, const FitOptions& options) {
+  return fit_of(detail::VmfNumbers(points), p, options);
 }
 
 Interval kappa_interval(const Resultant& resultant, double p, double level) {

@@ -41,14 +41,14 @@ using Sums = detail::VmfSums;
 using Expectation = detail::VmfExpectation;
 
 /// The rows as vmf::resultant checks them, and their norms.
-Data make_data(std::string_view function, std::span<const double> points, Size p,
+Data make_data(std::string_view function, detail::VmfNumbers points, Size p,
                const DataOptions& options) {
   // all that is said of bad rows and weights
-  const Resultant all = resultant(points, p, options);
+  const Resultant all = points.visit([&](auto x) { return resultant(x, p, options); });
   Data data;
   data.function = function;
   data.points = points;
-  data.n = std::ssize(points) / p;
+  data.n = points.size() / p;
   data.p = p;
   data.weight.assign(options.weights.begin(), options.weights.end());
   data.total = all.weight;
@@ -56,8 +56,9 @@ Data make_data(std::string_view function, std::span<const double> points, Size p
   data.threads = thread_count(options.threads);  // before OneBlasThread, which sets OpenMP's too
   data.inverse_norm.resize(at(data.n));
   parallel_blocks(data.n, 1024, options.threads, [&](Size begin, Size end) {
+    Numbers buffer;
     for (Size i = begin; i < end; ++i) {
-      const double norm = cblas_dnrm2(static_cast<int>(p), data.row(i), 1);
+      const double norm = cblas_dnrm2(static_cast<int>(p), data.row(i, buffer), 1);
       detail::require(norm > 0x1p-1000 && norm < 0x1p1000, function,
                       "|points[" + std::to_string(i) + "]|", norm, "between 2^-1000 and 2^1000");
       data.inverse_norm[at(i)] = 1 / norm;
@@ -338,29 +339,33 @@ MixtureFit run_em(const Data& data, Size components, const MixtureOptions& optio
 
 /// body(i, logs) for every row, logs[j] = log pi_j f_j(x_i).
 template <class Body>
-void for_rows(std::string_view function, const Mixture& mixture, std::span<const double> points,
+void for_rows(std::string_view function, const Mixture& mixture, detail::VmfNumbers points,
               const DataOptions& options, Body body) {
   const Size p = detail::check_mixture(function, mixture), k = std::ssize(mixture.components);
-  if (std::ssize(points) % p != 0)
+  if (points.size() % p != 0)
     throw ShapeError(function, "points.size()", std::to_string(points.size()),
                      "a multiple of p = " + std::to_string(p));
-  const Size n = std::ssize(points) / p;
+  const Size n = points.size() / p;
   constexpr Size block = 1024;
   const DataOptions alone{.normalise = options.normalise, .threads = 1};
   parallel_blocks(n, block, options.threads, [&](Size begin, Size end) {
-    const std::span<const double> rows = points.subspan(at(begin * p), at((end - begin) * p));
     Numbers logs(at(k * block));
     for (Size j = 0; j < k; ++j) {
       const std::span<double> out(logs.data() + j * block, at(end - begin));
-      vmf::log_density(mixture.components[at(j)], rows, out, alone);
+      points.visit([&](auto all) {
+        const auto rows = all.subspan(at(begin * p), at((end - begin) * p));
+        vmf::log_density(mixture.components[at(j)], rows, out, alone);
+      });
       const double part = std::log(mixture.weights[at(j)]);
       for (double& value : out) value += part;
     }
     Numbers row(at(k));
     for (Size i = 0; i < end - begin; ++i) {
       for (Size j = 0; j < k; ++j) row[at(j)] = logs[at(j * block + i)];
-      if (std::isnan(row[0]))
-        static_cast<void>(resultant(points, p, {.normalise = options.normalise}));  // says why
+      if (std::isnan(row[0]))  // says why
+        points.visit([&](auto all) {
+          static_cast<void>(resultant(all, p, {.normalise = options.normalise}));
+        });
       body(begin + i, row);
     }
   });
@@ -375,38 +380,31 @@ double normalise_logs(std::span<double> logs) {
   return most + std::log(sum);
 }
 
-}  // namespace
-
-MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p, std::ptrdiff_t components,
-                       const MixtureOptions& options) {
-  return detail::fit_mixture(points, p, components, options, true);
-}
-
-void log_density(const Mixture& mixture, std::span<const double> points, std::span<double> out,
-                 const DataOptions& options) {
+void log_density_of(const Mixture& mixture, detail::VmfNumbers points, std::span<double> out,
+                    const DataOptions& options) {
   constexpr std::string_view function = "vmf::log_density";
   const Size p = detail::check_mixture(function, mixture);
-  detail::require_size(function, "points", std::ssize(points), std::ssize(out) * p);
+  detail::require_size(function, "points", points.size(), std::ssize(out) * p);
   for_rows(function, mixture, points, options,
            [&](Size i, std::span<double> logs) { out[at(i)] = normalise_logs(logs); });
 }
 
-void posterior(const Mixture& mixture, std::span<const double> points, std::span<double> out,
-               const DataOptions& options) {
+void posterior_of(const Mixture& mixture, detail::VmfNumbers points, std::span<double> out,
+                  const DataOptions& options) {
   constexpr std::string_view function = "vmf::posterior";
   const Size p = detail::check_mixture(function, mixture), k = std::ssize(mixture.components);
-  detail::require_size(function, "out", std::ssize(out), std::ssize(points) / p * k);
+  detail::require_size(function, "out", std::ssize(out), points.size() / p * k);
   for_rows(function, mixture, points, options, [&](Size i, std::span<double> logs) {
     normalise_logs(logs);
     std::copy(logs.begin(), logs.end(), out.begin() + i * k);
   });
 }
 
-std::vector<std::int32_t> assignment(const Mixture& mixture, std::span<const double> points,
-                                     const DataOptions& options) {
+std::vector<std::int32_t> assignment_of(const Mixture& mixture, detail::VmfNumbers points,
+                                        const DataOptions& options) {
   constexpr std::string_view function = "vmf::assignment";
   const Size p = detail::check_mixture(function, mixture);
-  std::vector<std::int32_t> best(points.size() / at(p));
+  std::vector<std::int32_t> best(at(points.size() / p));
   for_rows(function, mixture, points, options, [&](Size i, std::span<const double> logs) {
     best[at(i)] =
         static_cast<std::int32_t>(std::max_element(logs.begin(), logs.end()) - logs.begin());
@@ -414,8 +412,8 @@ std::vector<std::int32_t> assignment(const Mixture& mixture, std::span<const dou
   return best;
 }
 
-KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::ptrdiff_t components,
-                        const KMeansOptions& options) {
+KMeans spherical_kmeans_of(detail::VmfNumbers points, Size p, Size components,
+                           const KMeansOptions& options) {
   constexpr std::string_view function = "vmf::spherical_kmeans";
   detail::require(options.tolerance >= 0, function, "options.tolerance", options.tolerance, ">= 0");
   detail::require(options.max_iterations >= 1, function, "options.max_iterations",
@@ -471,6 +469,53 @@ KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::p
   return best;
 }
 
+}  // namespace
+
+MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p, std::ptrdiff_t components,
+                       const MixtureOptions& options) {
+  return detail::fit_mixture(detail::VmfNumbers(points), p, components, options, true);
+}
+MixtureFit fit_mixture(std::span<const float> points, std::ptrdiff_t p, std::ptrdiff_t components,
+                       const MixtureOptions& options) {
+  return detail::fit_mixture(detail::VmfNumbers(points), p, components, options, true);
+}
+
+void log_density(const Mixture& mixture, std::span<const double> points, std::span<double> out,
+                 const DataOptions& options) {
+  log_density_of(mixture, detail::VmfNumbers(points), out, options);
+}
+void log_density(const Mixture& mixture, std::span<const float> points, std::span<double> out,
+                 const DataOptions& options) {
+  log_density_of(mixture, detail::VmfNumbers(points), out, options);
+}
+
+void posterior(const Mixture& mixture, std::span<const double> points, std::span<double> out,
+               const DataOptions& options) {
+  posterior_of(mixture, detail::VmfNumbers(points), out, options);
+}
+void posterior(const Mixture& mixture, std::span<const float> points, std::span<double> out,
+               const DataOptions& options) {
+  posterior_of(mixture, detail::VmfNumbers(points), out, options);
+}
+
+std::vector<std::int32_t> assignment(const Mixture& mixture, std::span<const double> points,
+                                     const DataOptions& options) {
+  return assignment_of(mixture, detail::VmfNumbers(points), options);
+}
+std::vector<std::int32_t> assignment(const Mixture& mixture, std::span<const float> points,
+                                     const DataOptions& options) {
+  return assignment_of(mixture, detail::VmfNumbers(points), options);
+}
+
+KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p, std::ptrdiff_t components,
+                        const KMeansOptions& options) {
+  return spherical_kmeans_of(detail::VmfNumbers(points), p, components, options);
+}
+KMeans spherical_kmeans(std::span<const float> points, std::ptrdiff_t p, std::ptrdiff_t components,
+                        const KMeansOptions& options) {
+  return spherical_kmeans_of(detail::VmfNumbers(points), p, components, options);
+}
+
 }  // namespace halfulp::vmf
 
 namespace halfulp::detail {
@@ -481,9 +526,8 @@ std::ptrdiff_t check_mixture(std::string_view function, const vmf::Mixture& mixt
   return p;
 }
 
-vmf::MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p,
-                            std::ptrdiff_t components, const vmf::MixtureOptions& options,
-                            bool prune) {
+vmf::MixtureFit fit_mixture(VmfNumbers points, std::ptrdiff_t p, std::ptrdiff_t components,
+                            const vmf::MixtureOptions& options, bool prune) {
   using namespace vmf;
   constexpr std::string_view function = "vmf::fit_mixture";
   require(options.max_kappa > 0 && options.max_kappa <= 1e15, function, "options.max_kappa",

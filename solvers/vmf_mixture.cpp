@@ -50,11 +50,37 @@ struct Outcome {
 
 struct Input {
   Points points;
+  /// In place of points.values where the file is in single precision: half the memory.
+  std::vector<float> single;
   std::vector<double> weights;
   std::vector<double> start;  ///< means to begin with; empty: k-means++
 
-  explicit Input(const Options& options) : points(read_points(options.points)) {
+  explicit Input(const Options& options) {
+    if (in_single_precision(options)) {
+      auto array = halfulp::read_npy<float>(options.points);
+      points.n = array.shape[0];
+      points.p = array.shape[1];
+      single = std::move(array.values);
+    } else {
+      points = read_points(options.points);
+    }
     if (!options.weights.empty()) weights = read_numbers(options.weights);
+  }
+
+  /// f(the points as a span of their type).
+  template <class F>
+  auto visit(F f) const {
+    return single.empty() ? f(std::span<const double>(points.values))
+                          : f(std::span<const float>(single));
+  }
+
+ private:
+  /// But not where pictures draw the points, which they take in double.
+  static bool in_single_precision(const Options& options) {
+    if (!ends_with(options.points, ".npy") || options.components == 1) return false;
+    const halfulp::NpyHeader header = halfulp::read_npy_header(options.points);
+    return header.type == halfulp::NpyType::float32 && header.shape.size() == 2 &&
+           header.shape[1] > 3;
   }
 };
 
@@ -77,8 +103,8 @@ auto explained(const Options& options, const Input& input, F f) {
 }
 
 /// K rows drawn without replacement, in the order in which they were drawn.
-std::vector<double> random_rows(const Points& points, std::ptrdiff_t components,
-                                std::uint64_t seed) {
+std::vector<double> random_rows(const Input& input, std::ptrdiff_t components, std::uint64_t seed) {
+  const Points& points = input.points;
   std::vector<std::ptrdiff_t> order(static_cast<std::size_t>(points.n));
   std::iota(order.begin(), order.end(), std::ptrdiff_t{0});
   const halfulp::RandomStream random(seed);
@@ -87,8 +113,10 @@ std::vector<double> random_rows(const Points& points, std::ptrdiff_t components,
     const auto place = static_cast<std::uint64_t>(k);
     std::swap(order[place],
               order[place + random.below(place, static_cast<std::uint64_t>(points.n) - place)]);
-    const auto from = points.values.begin() + order[place] * points.p;
-    rows.insert(rows.end(), from, from + points.p);
+    input.visit([&](auto values) {
+      const auto from = values.begin() + order[place] * points.p;
+      rows.insert(rows.end(), from, from + points.p);
+    });
   }
   return rows;
 }
@@ -99,7 +127,7 @@ void choose_start(const Options& options, const Common& common, Input& input) {
     throw halfulp::DomainError("vmf", "--restarts", std::to_string(options.restarts),
                                "1 with --start " + options.start);
   if (options.start == "random") {
-    input.start = random_rows(input.points, options.components, common.seed);
+    input.start = random_rows(input, options.components, common.seed);
     return;
   }
   const Points means = read_points(options.start);
@@ -277,7 +305,9 @@ void run_mixture(const Options& options, const Common& common, Exit& exit) {
   fitting.progress = terminal.callback();
   const auto start = std::chrono::steady_clock::now();
   const vmf::MixtureFit fit = explained(options, input, [&] {
-    return vmf::fit_mixture(input.points.values, input.points.p, options.components, fitting);
+    return input.visit([&](auto values) {
+      return vmf::fit_mixture(values, input.points.p, options.components, fitting);
+    });
   });
   Outcome outcome;
   outcome.command = "vmf mixture";
@@ -288,7 +318,8 @@ void run_mixture(const Options& options, const Common& common, Exit& exit) {
   outcome.trace = fit.trace;
   outcome.reseeded = fit.reseeded;
   const vmf::DataOptions data = {.normalise = options.normalise, .threads = common.threads};
-  outcome.assignment = vmf::assignment(fit.mixture, input.points.values, data);
+  outcome.assignment =
+      input.visit([&](auto values) { return vmf::assignment(fit.mixture, values, data); });
   const auto p = static_cast<double>(input.points.p);
   for (std::size_t k = 0; k < fit.mixture.components.size(); ++k) {
     const vmf::Distribution& d = fit.mixture.components[k];
@@ -312,6 +343,25 @@ void run_mixture(const Options& options, const Common& common, Exit& exit) {
   });
 }
 
+/// Of the rows that are assigned to k.
+vmf::Resultant resultant_of(const Input& input, const std::vector<std::int32_t>& assignment,
+                            std::ptrdiff_t k, vmf::DataOptions options) {
+  return input.visit([&]<class T>(std::span<const T> values) -> vmf::Resultant {
+    std::vector<T> rows;
+    std::vector<double> weights;
+    rows.reserve(static_cast<std::size_t>(std::ranges::count(assignment, k) * input.points.p));
+    for (std::size_t i = 0; i < assignment.size(); ++i) {
+      if (assignment[i] != k) continue;
+      const auto from = values.begin() + static_cast<std::ptrdiff_t>(i) * input.points.p;
+      rows.insert(rows.end(), from, from + input.points.p);
+      if (!input.weights.empty()) weights.push_back(input.weights[i]);
+    }
+    if (rows.empty()) return {};
+    options.weights = weights;
+    return vmf::resultant(std::span<const T>(rows), input.points.p, options);
+  });
+}
+
 void run_kmeans(const Options& options, const Common& common, Exit& exit) {
   common.require_cpu("vmf kmeans");
   Input input(options);
@@ -329,7 +379,9 @@ void run_kmeans(const Options& options, const Common& common, Exit& exit) {
   fitting.progress = terminal.callback();
   const auto start = std::chrono::steady_clock::now();
   const vmf::KMeans found = explained(options, input, [&] {
-    return vmf::spherical_kmeans(input.points.values, input.points.p, options.components, fitting);
+    return input.visit([&](auto values) {
+      return vmf::spherical_kmeans(values, input.points.p, options.components, fitting);
+    });
   });
   Outcome outcome;
   outcome.command = "vmf kmeans";
@@ -344,24 +396,13 @@ void run_kmeans(const Options& options, const Common& common, Exit& exit) {
   // How concentrated each part is: the mean length and the fitted kappa of its rows.
   const auto p = static_cast<double>(input.points.p);
   const double total = std::accumulate(found.counts.begin(), found.counts.end(), 0.0);
-  std::vector<double> part, part_weights;
   for (std::ptrdiff_t k = 0; k < options.components; ++k) {
-    part.clear();
-    part_weights.clear();
-    for (std::size_t i = 0; i < found.assignment.size(); ++i) {
-      if (found.assignment[i] != k) continue;
-      const auto from =
-          input.points.values.begin() + static_cast<std::ptrdiff_t>(i) * input.points.p;
-      part.insert(part.end(), from, from + input.points.p);
-      if (!input.weights.empty()) part_weights.push_back(input.weights[i]);
-    }
-    if (part.empty()) {
+    const vmf::Resultant r = resultant_of(
+        input, found.assignment, k, {.normalise = options.normalise, .threads = common.threads});
+    if (r.count == 0) {
       outcome.rows.push_back({0, 0, 0, 0, 0});
       continue;
     }
-    const vmf::Resultant r = vmf::resultant(
-        part, input.points.p,
-        {.weights = part_weights, .normalise = options.normalise, .threads = common.threads});
     const double kappa = std::min(vmf::kappa_complement(p, r.complement), 1e15);
     const double count = found.counts[static_cast<std::size_t>(k)];
     outcome.rows.push_back({count / total, kappa,

@@ -60,7 +60,7 @@ struct Problem {
   detail::VmfRows rows;
   Problem(std::size_t n, std::size_t p) : points(rows_of_kinds(n, p)) {
     rows.function = "test";
-    rows.points = points;
+    rows.points = detail::VmfNumbers(points);
     rows.n = static_cast<std::ptrdiff_t>(n);
     rows.p = static_cast<std::ptrdiff_t>(p);
     rows.inverse_norm.assign(n, 1.0);

@@ -145,8 +145,9 @@ TEST_CASE("EM is the textbook's, rows left out or not", "[vmf_mixture]") {
     options.tolerance = 0;
     options.start.mixture = &start;
     const auto p = static_cast<std::ptrdiff_t>(c.p);
-    const auto fit = halfulp::detail::fit_mixture(s.points, p, k, options, true);
-    const auto all = halfulp::detail::fit_mixture(s.points, p, k, options, false);
+    const halfulp::detail::VmfNumbers numbers(s.points);
+    const auto fit = halfulp::detail::fit_mixture(numbers, p, k, options, true);
+    const auto all = halfulp::detail::fit_mixture(numbers, p, k, options, false);
     const auto book = textbook(s.points, c.p, start, static_cast<int>(fit.trace.size()) - 1);
     REQUIRE(fit.reseeded.empty());
     REQUIRE(fit.trace.size() >= 3);
@@ -308,6 +309,140 @@ TEST_CASE("spherical k-means", "[vmf_mixture]") {
     CHECK(found.assignment[i] == found.assignment[200 * (i / 200)]);
   }
   CHECK(found.objective == Approx(objective).epsilon(1e-13));
+}
+
+TEST_CASE("points in single precision give the bits of their doubles", "[vmf_mixture]") {
+  struct Case {
+    std::size_t p;
+    double kappa;
+    std::size_t components;
+  };
+  // above 48 rows are copied to 16 bits; of 14 components, many rows are looked at by all at once
+  for (const Case& c : {Case{2, 30, 3}, Case{7, 10, 14}, Case{48, 150, 5}, Case{64, 200, 14},
+                        Case{784, 1500, 14}}) {
+    Numbers kappa(c.components, c.kappa);
+    kappa[1] *= 0.2;
+    const Sample s = sample(c.p, kappa, 300 / c.components);
+    const auto p = static_cast<std::ptrdiff_t>(c.p), k = static_cast<std::ptrdiff_t>(c.components);
+    const std::size_t n = s.points.size() / c.p;
+    Numbers weights(n);
+    for (std::size_t i = 0; i < n; ++i) weights[i] = static_cast<double>(i * i % 7) / 3;
+    for (const bool longer : {false, true}) {  // with weights and to be normalised
+      std::vector<float> single(s.points.begin(), s.points.end());
+      for (std::size_t i = 0; longer && i < single.size(); ++i) {
+        const std::size_t row = i / c.p;
+        single[i] *= 0.3F + static_cast<float>(row);
+      }
+      const Numbers wide(single.begin(), single.end());
+      const vmf::DataOptions data = {
+          .weights = longer ? std::span<const double>(weights) : std::span<const double>(),
+          .normalise = longer,
+          .threads = 1};
+      vmf::DataOptions other = data;
+      INFO("p = " << p << ", longer " << longer);
+      for (const Em em : {Em::soft, Em::hard}) {
+        MixtureOptions options;
+        options.data = data;
+        options.em = em;
+        options.seed = 3;
+        options.runs = 2;
+        options.max_iterations = 6;
+        const auto reference = vmf::fit_mixture(wide, p, k, options);
+        CHECK(reference.trace.size() >= 3);
+        for (const int threads : {1, 3}) {
+          options.data.threads = threads;
+          const auto fit = vmf::fit_mixture(single, p, k, options);
+          CHECK(same_bits(fit.trace, reference.trace));
+          CHECK(same_bits(fit.counts, reference.counts));
+          CHECK(fit.run == reference.run);
+          check_same(fit.mixture, reference.mixture);
+        }
+      }
+      vmf::KMeansOptions options;
+      options.data = data;
+      options.runs = 2;
+      const auto reference = vmf::spherical_kmeans(wide, p, k, options);
+      for (const int threads : {1, 3}) {
+        options.data.threads = other.threads = threads;
+        const auto found = vmf::spherical_kmeans(single, p, k, options);
+        CHECK(same_bits(found.means, reference.means));
+        CHECK(same_bits(found.trace, reference.trace));
+        CHECK(found.assignment == reference.assignment);
+      }
+
+      const auto a = vmf::resultant(wide, p, data), b = vmf::resultant(single, p, other);
+      CHECK(same_bits(b.direction, a.direction));
+      CHECK(b.length == a.length);
+      CHECK(b.complement == a.complement);
+      CHECK(b.count == a.count);
+      CHECK(vmf::fit(single, p, {.data = other}).distribution.kappa ==
+            vmf::fit(wide, p, {.data = data}).distribution.kappa);
+      const auto& one = s.mixture.components[0];
+      CHECK(vmf::log_likelihood(one, single, other) == vmf::log_likelihood(one, wide, data));
+      Numbers x(n), y(n), xs(n * c.components), ys(n * c.components);
+      vmf::log_density(one, wide, x, data);
+      vmf::log_density(one, single, y, other);
+      CHECK(same_bits(x, y));
+      vmf::log_density(s.mixture, wide, x, data);
+      vmf::log_density(s.mixture, single, y, other);
+      CHECK(same_bits(x, y));
+      vmf::posterior(s.mixture, wide, xs, data);
+      vmf::posterior(s.mixture, single, ys, other);
+      CHECK(same_bits(xs, ys));
+      CHECK(vmf::assignment(s.mixture, single, other) == vmf::assignment(s.mixture, wide, data));
+    }
+  }
+}
+
+TEST_CASE("rows in single precision are refused in the same words", "[vmf_mixture]") {
+  const Sample s = sample(5, {5, 50}, 10);
+  const std::vector<float> good(s.points.begin(), s.points.end());
+  const auto words = [](auto f) {
+    try {
+      static_cast<void>(f());
+    } catch (const halfulp::Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto check = [&](const std::vector<float>& single, std::ptrdiff_t p, bool normalise,
+                         const std::string& piece) {
+    const Numbers wide(single.begin(), single.end());
+    const std::string expected = words([&] { return vmf::resultant(wide, p, {{}, normalise}); });
+    INFO(expected);
+    CHECK(expected.find(piece) != std::string::npos);
+    CHECK(words([&] { return vmf::resultant(single, p, {{}, normalise}); }) == expected);
+    MixtureOptions options;
+    options.data.normalise = normalise;
+    vmf::KMeansOptions means;
+    means.data.normalise = normalise;
+    CHECK(words([&] { return vmf::fit_mixture(single, p, 2, options); }) ==
+          words([&] { return vmf::fit_mixture(wide, p, 2, options); }));
+    CHECK(words([&] { return vmf::fit_mixture(single, p, 2, options); }).find(piece) !=
+          std::string::npos);
+    CHECK(words([&] { return vmf::spherical_kmeans(single, p, 2, means); }) ==
+          words([&] { return vmf::spherical_kmeans(wide, p, 2, means); }));
+    CHECK(words([&] { return vmf::assignment(s.mixture, single, options.data); }) ==
+          words([&] { return vmf::assignment(s.mixture, wide, options.data); }));
+  };
+  std::vector<float> bad = good;
+  bad[5 * 4 + 1] = std::nanf("");
+  for (const bool normalise : {false, true}) check(bad, 5, normalise, "points[4][1] = nan");
+  bad = good;
+  bad[5 * 7 + 2] = INFINITY;
+  check(bad, 5, true, "points[7][2] = inf");
+  bad = good;
+  for (std::size_t q = 0; q < 5; ++q) bad[15 + q] = 0;
+  for (const bool normalise : {false, true}) check(bad, 5, normalise, "|points[3]|");
+  bad = good;
+  bad[0] += 0.5F;
+  check(bad, 5, false, "|points[0]|");
+  check(good, 7, false, "multiple of p = 7");
+  check({}, 5, false, "rows of points");
+  // the smallest numbers there are have a direction, too
+  for (float& x : bad) x = x < 0 ? -0x1p-149F : 0x1p-149F;
+  const Numbers wide(bad.begin(), bad.end());
+  CHECK(vmf::resultant(bad, 5, {{}, true}).length == vmf::resultant(wide, 5, {{}, true}).length);
 }
 
 TEST_CASE("bad input is refused by name", "[vmf_mixture]") {

@@ -410,6 +410,28 @@ TEST_CASE("vmf mixture and kmeans find components and write a folder", "[vmf_pro
     }
     fs::remove_all(folder.path / "out");
   }
+  // Points in single precision stay so: what is found is what their doubles give.
+  const std::vector<float> single(x.begin(), x.end());
+  halfulp::write_npy<float>(folder.path / "single.npy", single, {600, 4});
+  fs::create_directories(folder.path / "wide");
+  put(folder, "wide/single.npy", Values(single.begin(), single.end()), {600, 4});
+  for (const std::string verb : {"mixture --components 3", "mixture --components 1",
+                                 "kmeans --components 3 --start random", "kmeans --components 3"}) {
+    INFO(verb);
+    const std::string out = " --quiet --seed 5 --out ";
+    const Run one =
+        run(folder, "vmf " + verb + ' ' + in(folder, "single.npy") + out + in(folder, "a"));
+    const Run two =
+        run(folder, "vmf " + verb + ' ' + in(folder, "wide/single.npy") + out + in(folder, "b"));
+    CHECK(one.code == 0);
+    CHECK(two.code == 0);
+    for (const char* file : {"means.npy", "assignment.npy", "picture.svg"})
+      CHECK(content(folder.path / "a" / file) == content(folder.path / "b" / file));
+    const json a = json::parse(content(folder.path / "a/report.json")),
+               b = json::parse(content(folder.path / "b/report.json"));
+    for (const char* key : {"weights", "kappa", "mean_length", "counts", "trace", "n", "p"})
+      CHECK(a["result"][key] == b["result"][key]);
+  }
   const std::string command = "vmf mixture --components 3 --seed 5 " + points;
   const Run text = run(folder, command + " --out " + in(folder, "one"));
   CHECK(text.code == 0);

@@ -112,10 +112,16 @@ struct DataOptions {
 /// @cost      the time to read the points; same bits for any number of threads
 void log_density(const Distribution& distribution, std::span<const double> points,
                  std::span<double> out, const DataOptions& options = {});
+/// The same, of points in single precision: the bits of the points converted to double.
+void log_density(const Distribution& distribution, std::span<const float> points,
+                 std::span<double> out, const DataOptions& options = {});
 /// sum w_i log f(x_i), from the sum of w_i (1 - mu . x_i).
 /// @throws    as fit for bad rows
 [[nodiscard]] double log_likelihood(const Distribution& distribution,
                                     std::span<const double> points,
+                                    const DataOptions& options = {});
+/// The same, of points in single precision: the bits of the points converted to double.
+[[nodiscard]] double log_likelihood(const Distribution& distribution, std::span<const float> points,
                                     const DataOptions& options = {});
 
 /// sum w x/|x|, its length R over sum w, and what that lacks to 1, all with the digits of the given
@@ -134,6 +140,9 @@ struct Resultant {
 /// @cost    a pass over the points, a second one where 1 - R is below about 2^-36; some pages a
 ///          thread and 2 p numbers for every 256 rows. Same bits for any number of threads
 [[nodiscard]] Resultant resultant(std::span<const double> points, std::ptrdiff_t p,
+                                  const DataOptions& options = {});
+/// The same, of points in single precision: the bits of the points converted to double.
+[[nodiscard]] Resultant resultant(std::span<const float> points, std::ptrdiff_t p,
                                   const DataOptions& options = {});
 
 enum class BiasCorrection {
@@ -163,6 +172,9 @@ struct Fit {
 ///          inf)
 /// @source  Mardia, Jupp (2000), 10.3.1; Schou (1978), Biometrika 65, 369 (marginal)
 [[nodiscard]] Fit fit(std::span<const double> points, std::ptrdiff_t p,
+                      const FitOptions& options = {});
+/// The same, of points in single precision: the bits of the points converted to double.
+[[nodiscard]] Fit fit(std::span<const float> points, std::ptrdiff_t p,
                       const FitOptions& options = {});
 
 struct Interval {

@@ -35,8 +35,9 @@
 /// pairs of doubles and changed by the rows that come and go, so that they hold what a new sum
 /// would; the others are summed anew.
 ///
-/// @cost    memory: n (p/4 + K/2 + 22) doubles beside the points, and up to 2^25 numbers of partial
-///          sums, or 4 K p if that is more. Figures: docs/vmf.md
+/// @cost    memory: n (p/4 + K/2 + 22) doubles beside the points, which stay in their precision,
+/// and
+///          up to 2^25 numbers of partial sums, or 4 K p if that is more. Figures: docs/vmf.md
 /// @source  Banerjee, Dhillon, Ghosh, Sra (2005), J. Mach. Learn. Res. 6, 1345, the EM algorithms;
 ///          Elkan (2003), ICML, 147, bounds that move with the means, for k-means
 namespace halfulp::vmf {
@@ -113,21 +114,32 @@ struct MixtureFit {
 /// @cost      same bits for any number of threads
 [[nodiscard]] MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p,
                                      std::ptrdiff_t components, const MixtureOptions& options = {});
+/// The same, of points in single precision: the bits of the points converted to double.
+[[nodiscard]] MixtureFit fit_mixture(std::span<const float> points, std::ptrdiff_t p,
+                                     std::ptrdiff_t components, const MixtureOptions& options = {});
 
 // ---- a mixture and rows -------------------------------------------------------------------------
 // These throw DomainError if the mixture is none (a weight not > 0, their sum not 1 within 1e-6,
 // components as vmf::log_density, dimensions that differ), as vmf::resultant for the rows, and
-// ShapeError if sizes do not fit. Weights of rows are not looked at.
+// ShapeError if sizes do not fit. Weights of rows are not looked at. Of points in single precision
+// they give the bits of the points converted to double.
 
 /// out[i] = log f(x_i).
 void log_density(const Mixture& mixture, std::span<const double> points, std::span<double> out,
                  const DataOptions& options = {});
+void log_density(const Mixture& mixture, std::span<const float> points, std::span<double> out,
+                 const DataOptions& options = {});
 /// out[i K + j] = pi_j f_j(x_i)/f(x_i), the probability that row i comes from component j.
 void posterior(const Mixture& mixture, std::span<const double> points, std::span<double> out,
+               const DataOptions& options = {});
+void posterior(const Mixture& mixture, std::span<const float> points, std::span<double> out,
                const DataOptions& options = {});
 /// The likeliest component of each row, the first one of equals.
 [[nodiscard]] std::vector<std::int32_t> assignment(const Mixture& mixture,
                                                    std::span<const double> points,
+                                                   const DataOptions& options = {});
+[[nodiscard]] std::vector<std::int32_t> assignment(const Mixture& mixture,
+                                                   std::span<const float> points,
                                                    const DataOptions& options = {});
 
 // ---- spherical k-means --------------------------------------------------------------------------
@@ -157,6 +169,9 @@ struct KMeans {
 /// @throws  as fit_mixture
 /// @source  Dhillon, Modha (2001), Machine Learning 42, 143
 [[nodiscard]] KMeans spherical_kmeans(std::span<const double> points, std::ptrdiff_t p,
+                                      std::ptrdiff_t components, const KMeansOptions& options = {});
+/// The same, of points in single precision: the bits of the points converted to double.
+[[nodiscard]] KMeans spherical_kmeans(std::span<const float> points, std::ptrdiff_t p,
                                       std::ptrdiff_t components, const KMeansOptions& options = {});
 
 // ---- files --------------------------------------------------------------------------------------

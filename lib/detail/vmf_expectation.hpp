@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "detail/aligned.hpp"
+#include "detail/vmf_numbers.hpp"
 #include "halfulp/kernel/dd.hpp"
 #include "halfulp/vmf.hpp"
 
@@ -16,7 +17,7 @@ namespace halfulp::detail {
 /// Rows with weights, checked, and their norms.
 struct VmfRows {
   std::string_view function;  ///< whose argument they are
-  std::span<const double> points;
+  VmfNumbers points;
   std::ptrdiff_t n = 0, p = 0;
   std::vector<double> inverse_norm;
   std::vector<double> weight;  ///< empty: all 1
@@ -24,7 +25,12 @@ struct VmfRows {
   std::ptrdiff_t counted = 0;  ///< rows with weight
   int threads = 0;
 
-  [[nodiscard]] const double* row(std::ptrdiff_t i) const { return points.data() + i * p; }
+  /// Row i: where it lies, or converted, in `buffer`.
+  const double* row(std::ptrdiff_t i, std::vector<double>& buffer) const {
+    return points.read(i * p, p, buffer);
+  }
+  /// Asks for a row that will be read next.
+  void prefetch(std::ptrdiff_t i) const;
   [[nodiscard]] double weight_of(std::ptrdiff_t i) const {
     return weight.empty() ? 1 : weight[static_cast<std::size_t>(i)];
   }
@@ -92,8 +98,8 @@ class VmfExpectation {
   void look_again(Lane& lane, const Look& look);
   void take_rows_at_once(Lane& lane);
   bool take_whole_row(std::ptrdiff_t i, double* part, Lane& lane);
-  void log_densities(std::ptrdiff_t i, std::ptrdiff_t count, const std::int32_t* list,
-                     double* out) const;
+  void log_densities(std::ptrdiff_t i, const double* row, std::ptrdiff_t count,
+                     const std::int32_t* list, double* out) const;
   void rough_log_densities(std::ptrdiff_t i, std::ptrdiff_t count, const std::int32_t* list,
                            double* out, double* uncertain) const;
   void belongs_to(std::ptrdiff_t i, std::ptrdiff_t j, double low, float product);

@@ -2,12 +2,13 @@
 
 #include <string_view>
 
+#include "detail/vmf_numbers.hpp"
 #include "halfulp/vmf_mixture.hpp"
 
 namespace halfulp::detail {
 
 /// vmf::fit_mixture; without `prune` every iteration looks at every row.
-[[nodiscard]] vmf::MixtureFit fit_mixture(std::span<const double> points, std::ptrdiff_t p,
+[[nodiscard]] vmf::MixtureFit fit_mixture(VmfNumbers points, std::ptrdiff_t p,
                                           std::ptrdiff_t components,
                                           const vmf::MixtureOptions& options, bool prune);
 
