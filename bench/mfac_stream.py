@@ -162,7 +162,7 @@ def main():
                     square += float(error @ error)
                     worst = max(worst, float(np.abs(error).max()))
                 norm = float(np.sqrt((np.resize(y[:PERIOD] ** 2, d)).sum()))
-                said = json.loads(run.stdout)
+                said = json.loads(run.stdout)["report"]
                 result["runs"].append({
                     "file": kind, "precision": precision, "seconds": seconds, "reading_seconds": reading,
                     "passes_gb_s": 2 * size / seconds * 1e-9, "reading_gb_s": size / reading * 1e-9,
@@ -175,7 +175,7 @@ def main():
         for run in result["runs"]:
             lines.append(f"| {run['file']} | {run['precision']} | {run['seconds']:.1f} | {run['passes_gb_s']:.2f} | "
                          f"{run['reading_gb_s']:.2f} | {run['of_reading']:.2f} | {run['resident_mib']:.0f} | "
-                         f"{run['error']:.1e} | {run['said']['report']['error']:.1e} |")
+                         f"{run['error']:.1e} | {run['said']['error']:.1e} |")
         put(options.write, "stream", [*lines, "", f"{result['processor']}, {threads} threads, d = {d}, m = {m}, "
                                       f"{1e-9 * result['bytes']:.1f} GB, {options.memory} MiB allowed."])
     if options.json:

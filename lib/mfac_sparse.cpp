@@ -214,10 +214,7 @@ struct SparseWindow::State {
     constexpr std::string_view function = "mfac::SparseWindow::inverse_newest";
     require_size(function, "y", std::ssize(y), d);
     need(function);
-    std::vector<double> b(at(count())), a(b);
-    b.back() = 1;
-    factor.solve_newest(a);
-    return detail::pushed_through<T>(*this, factor, damped(), b, std::move(a), y);
+    return detail::inverse_newest<T>(*this, factor, damped(), y);
   }
   template <class T>
   Diagnosis inverse_product(std::span<const T> x, std::span<T> y) {

@@ -155,10 +155,7 @@ struct Window::State {
   Diagnosis inverse_newest(std::string_view function, std::span<T> y) {
     require_size(function, "y", std::ssize(y), dimension());
     need(function);
-    std::vector<double> b(at(count())), a(b);
-    b.back() = 1;
-    factor.solve_newest(a);
-    return detail::pushed_through<T>(*this, factor, damped(), b, std::move(a), y);
+    return detail::inverse_newest<T>(*this, factor, damped(), y);
   }
   template <class T>
   Diagnosis inverse_combination(std::span<const double> a, std::span<T> y) {

@@ -36,8 +36,7 @@
 /// would; the others are summed anew.
 ///
 /// @cost    memory: n (p/4 + K/2 + 22) doubles beside the points, which stay in their precision,
-/// and
-///          up to 2^25 numbers of partial sums, or 4 K p if that is more. Figures: docs/vmf.md
+///          and up to 2^25 numbers of partial sums, or 4 K p if more. Figures: docs/vmf.md
 /// @source  Banerjee, Dhillon, Ghosh, Sra (2005), J. Mach. Learn. Res. 6, 1345, the EM algorithms;
 ///          Elkan (2003), ICML, 147, bounds that move with the means, for k-means
 namespace halfulp::vmf {

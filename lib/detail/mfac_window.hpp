@@ -169,6 +169,15 @@ Diagnosis pushed_through(const Rows& rows, Factor& factor, const Damped& h,
   return diagnosis;
 }
 
+/// y = H^-1 g for the newest row g.
+template <class T, class Rows>
+Diagnosis inverse_newest(const Rows& rows, Factor& factor, const Damped& h, std::span<T> y) {
+  std::vector<double> b(static_cast<std::size_t>(factor.count())), a(b);
+  b.back() = 1;
+  factor.solve_newest(a);
+  return pushed_through<T>(rows, factor, h, b, std::move(a), y);
+}
+
 /// y_c = H^-1 x_c for k vectors, x may be y.
 ///
 /// (x - G^T a)/lambda with K a = G x cancels where x is nearly a combination of rows. The defect of
