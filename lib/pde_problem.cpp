@@ -467,6 +467,9 @@ double largest_value(const Checked& c, const RightHandSide& rhs) {
   // Points of Roberts' additive recurrence: equally spread for any number of them.
   constexpr int count = 1 << 16;
   const Size d = c.dimension();
+  std::vector<double> ends;
+  for (Size k = 0; k < d; ++k) ends.insert(ends.end(), {c.end(k, 0).hi, c.length(k).hi});
+  if (rhs.largest && rhs.largest->ends == ends) return rhs.largest->value;
   constexpr double steps[3][3] = {{0.6180339887498949, 0, 0},
                                   {0.7548776662466927, 0.5698402909980532, 0},
                                   {0.8191725133961645, 0.6710436067037893, 0.5497004779019703}};
@@ -481,6 +484,7 @@ double largest_value(const Checked& c, const RightHandSide& rhs) {
     }
     largest = std::max(largest, std::fabs(rhs.formula_double(std::span<const double>(x, d))));
   }
+  rhs.largest = {std::move(ends), largest};
   return largest;
 }
 

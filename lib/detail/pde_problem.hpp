@@ -129,10 +129,16 @@ struct RightHandSide {
   std::vector<Points> axes;  ///< of the samples
   la::DdMatrix samples;      ///< times their factor in the equation
   int threads = 1;
+  /// The box that largest_value was asked for last, its ends, and what it found.
+  struct Largest {
+    std::vector<double> ends;
+    double value;
+  };
+  mutable std::optional<Largest> largest;
 };
 
 /// Largest |formula| at 65,536 scattered points of the box, in double: what coarser samplings are
-/// compared with, so that a narrow spike is not overlooked.
+/// compared with, so that a narrow spike is not overlooked. Kept in `rhs`: not for several threads.
 [[nodiscard]] double largest_value(const Checked& c, const RightHandSide& rhs);
 
 }  // namespace halfulp::gp_pde::detail
