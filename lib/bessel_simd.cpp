@@ -82,9 +82,8 @@ HWY_INLINE Pair slope(const Quotient& z, V x) {
   }
   const V e_hi =
       hn::MulAdd(z.e, hn::Set(d, ln2_hi), look_up(bessel_slope_table[1], z.index));  // exact
-  const V e_lo = hn::MulAdd(z.e, hn::Set(d, ln2_lo), look_up(bessel_slope_table[2], z.index));
   const Pair leading = sum_ordered(e_hi, y);
-  const V low = hn::Add(hn::Add(leading.lo, e_lo), rest);
+  const V low = hn::MulAdd(z.e, hn::Set(d, ln2_lo), hn::Add(leading.lo, rest));
   V cubic = hn::Mul(y, q);
   if (Accurate) cubic = hn::MulAdd(rest, hn::Set(d, 0.25), cubic);
   return {leading.hi, hn::MulAdd(y2, cubic, low)};
@@ -188,9 +187,8 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
           hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
       good[k] = hn::And(in_range, numbers);
       others |= mask_bits(hn::Not(good[k])) << at(k);
-      const V square = hn::IfThenElse(good[k], f[k].square, lowest);
-      least = hn::Min(least, square);
-      most = hn::Max(most, square);
+      least = hn::Min(f[k].square, least);  // in this order not NaN
+      most = hn::Max(f[k].square, most);
     }
     Quotient z[n];
     for (int k = 0; k < n; ++k) {
@@ -238,8 +236,11 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
       hn::Store(lo, d, tile.lo + at(k));
     }
   }
-  tile.least_square = hn::GetLane(hn::MinOfLanes(d, least));
-  tile.most_square = hn::GetLane(hn::MaxOfLanes(d, most));
+  const auto within = [](double square) {
+    return std::clamp(square, bessel_series_square, bessel_simd_most_square(Scaled));
+  };
+  tile.least_square = within(hn::GetLane(hn::MinOfLanes(d, least)));
+  tile.most_square = within(hn::GetLane(hn::MaxOfLanes(d, most)));
   return others;
 }
 
@@ -248,9 +249,9 @@ struct Four {
   V v[4];
 };
 
-/// s = s z + s_k(T), where 1/w asks for it if not all do.
-HWY_INLINE void add_term(int k, const BesselSeries& series, int least, const Four& t2,
-                         const Four& w, const Four& z, Four& s) {
+/// s = s z + s_k(T), with `some` only in the lanes of `wanted`; the first is just that.
+HWY_INLINE void add_term(int k, const BesselSeries& series, bool first, bool some,
+                         const hn::Mask<D>* wanted, const Four& t2, const Four& z, Four& s) {
   const D d;
   const double* const c = series.coefficients + k * (k + 1) / 2 - 1;
   Four p;
@@ -259,14 +260,69 @@ HWY_INLINE void add_term(int k, const BesselSeries& series, int least, const Fou
     const V next = hn::Set(d, c[j]);
     for (int i = 0; i < 4; ++i) p.v[i] = hn::MulAdd(p.v[i], t2.v[i], next);
   }
-  if (k > least) {
-    const V limit = hn::Set(d, series.most_inverse_w[k - 1]);
-    for (int i = 0; i < 4; ++i) p.v[i] = hn::IfThenElseZero(hn::Gt(w.v[i], limit), p.v[i]);
-  }
-  for (int i = 0; i < 4; ++i) s.v[i] = hn::MulAdd(s.v[i], z.v[i], p.v[i]);
+  if (some)
+    for (int i = 0; i < 4; ++i) p.v[i] = hn::IfThenElseZero(wanted[i], p.v[i]);
+  if (first)
+    s = p;
+  else
+    for (int i = 0; i < 4; ++i) s.v[i] = hn::MulAdd(s.v[i], z.v[i], p.v[i]);
 }
 
+/// Where sixteen floats can be looked up at once, the terms from this on are one polynomial of few
+/// digits, for each of 16 columns in t = v/w another.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+constexpr int tail_from(bool accurate) { return accurate ? 9 : 7; }
+
+/// The sum of the terms from tail_from on over that power of z for 1/w > limit, else 0.
+template <bool Accurate>
+HWY_INLINE Four tail(bool second, const Four& t, const Four& w, double limit) {
+  const D d;
+  const hn::Rebind<float, D> df;
+  const hn::Rebind<std::int32_t, D> di;
+  using F = hn::Vec<decltype(df)>;
+  F a[4], b[4], inverse_w[4], s[4], p[4];
+  hn::Vec<decltype(di)> column[4];
+  for (int i = 0; i < 4; ++i) {
+    const F place = hn::Mul(hn::DemoteTo(df, t.v[i]), hn::Set(df, 16.0F));
+    const F whole = hn::Min(hn::Floor(place), hn::Set(df, 15.0F));
+    column[i] = hn::ConvertTo(di, whole);
+    const F share = hn::Sub(place, whole);
+    a[i] = hn::MulSub(share, hn::Set(df, 2.0F), hn::Set(df, 1.0F));
+    inverse_w[i] = hn::DemoteTo(df, w.v[i]);
+    constexpr double half = bessel_tail_half, middle = bessel_tail_middle;
+    b[i] = hn::MulAdd(inverse_w[i], hn::Set(df, static_cast<float>(1 / half)),
+                      hn::Set(df, static_cast<float>(-middle / half)));
+    s[i] = hn::Zero(df);
+  }
+  const auto add = [&](const auto& lengths, const float(*row)[16]) {
+    for (const int length : lengths) {
+      for (int i = 0; i < 4; ++i) p[i] = look_up(*row, column[i]);
+      ++row;
+      for (int j = 1; j < length; ++j, ++row)
+        for (int i = 0; i < 4; ++i) p[i] = hn::MulAdd(p[i], b[i], look_up(*row, column[i]));
+      for (int i = 0; i < 4; ++i) s[i] = hn::MulAdd(s[i], a[i], p[i]);
+    }
+  };
+  if (Accurate)
+    add(bessel_tail_length, bessel_tail[second ? 1 : 0]);
+  else
+    add(bessel_fast_tail_length, bessel_fast_tail[second ? 1 : 0]);
+  Four sum;
+  const F most = hn::Set(df, static_cast<float>(limit));
+  for (int i = 0; i < 4; ++i)
+    sum.v[i] = hn::PromoteTo(d, hn::IfThenElseZero(hn::Gt(inverse_w[i], most), s[i]));
+  return sum;
+}
+#else
+constexpr int tail_from(bool) { return BesselSeries::most_terms + 1; }
+template <bool Accurate>
+HWY_INLINE Four tail(bool, const Four&, const Four& w, double) {
+  return w;  // never asked
+}
+#endif
+
 /// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
+template <bool Accurate>
 HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& series,
                             double* out) {
   const D d;
@@ -274,20 +330,33 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
   // to the safe side of rounding: which terms a point gets is its own 1/w's affair
   const double highest = (1 + 0x1p-50) / std::sqrt(tile.least_square);
   const double lowest = (1 - 0x1p-50) / std::sqrt(tile.most_square);
-  int most = series.terms, least = 1;
+  constexpr int from = tail_from(Accurate);
+  const bool tailed = from <= series.terms && highest > series.most_inverse_w[from - 1];
+  int most = std::min(series.terms, from - 1), least = 1;
   while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
   while (least < most && lowest > series.most_inverse_w[least]) ++least;
   const V sign = hn::Set(d, second ? -0.0 : 0.0);
   for (std::ptrdiff_t begin = 0; begin < tile_size; begin += 4 * lanes) {
-    Four t2, w, z, s;
+    Four t, t2, w, z, s;
     for (int i = 0; i < 4; ++i) {
-      const V t = hn::Load(d, tile.t + begin + i * lanes);
-      t2.v[i] = hn::Mul(t, t);
+      t.v[i] = hn::Load(d, tile.t + begin + i * lanes);
+      t2.v[i] = hn::Mul(t.v[i], t.v[i]);
       w.v[i] = hn::Load(d, tile.inverse_w + begin + i * lanes);
       z.v[i] = hn::Xor(w.v[i], sign);
       s.v[i] = hn::Zero(d);
     }
-    for (int k = most; k >= 1; --k) add_term(k, series, least, t2, w, z, s);
+    if (tailed) s = tail<Accurate>(second, t, w, series.most_inverse_w[from - 1]);
+    double limit = series.most_inverse_w[most - 1];
+    hn::Mask<D> wanted[4];
+    for (int i = 0; i < 4; ++i) wanted[i] = hn::Gt(w.v[i], hn::Set(d, limit));
+    for (int k = most; k >= 1; --k) {
+      const bool some = k > least;
+      if (some && limit != series.most_inverse_w[k - 1]) {
+        limit = series.most_inverse_w[k - 1];
+        for (int i = 0; i < 4; ++i) wanted[i] = hn::Gt(w.v[i], hn::Set(d, limit));
+      }
+      add_term(k, series, k == most && !tailed, some, wanted, t2, z, s);
+    }
     for (int i = 0; i < 4; ++i) {
       const std::ptrdiff_t at = begin + i * lanes;
       const V low = hn::MulAdd(s.v[i], z.v[i], hn::Load(d, tile.lo + at));
@@ -376,7 +445,7 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
     if (others == mine) continue;
     // the accurate mode looks at v again, which out may be
     double* const values = Accurate ? last[2] : tile_out;
-    tile_series(tile, Second, series, values);
+    tile_series<Accurate>(tile, Second, series, values);
     if (Accurate) {
       std::uint64_t left = tile_weak(tile_v, tile, values) & mine & ~others;
       for (; left != 0; left &= left - 1) {
@@ -890,12 +959,14 @@ HWY_EXPORT(tiny_points);
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
   // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/16, |log|).
+  // Where a term may be left out costs a comparison: four are always there, others come in pairs.
+  constexpr double ever = HUGE_VAL;
   static const BesselSeries series[2][2] = {
-      {make_series({3.5e7, 2.22e4, 5750, 578, 386, 143, 111, 66.8, 54.5, 41.7}),
-       make_series({3.31e8, 9.83e4, 1.75e4, 1280, 815, 250, 193, 102, 85, 59.1, 51.4, 41.4, 36.6})},
-      {make_series({4.1e7, 1.19e5, 7200, 1390, 460, 211, 139, 94.8, 70, 55.2, 45.8, 39}),
+      {make_series({ever, ever, ever, 578, 578, 143, 111, 66.8, 54.5, 41.7}),
+       make_series({ever, ever, ever, 1280, 1280, 250, 250, 102, 85, 59.1, 51.4, 41.4, 36.6})},
+      {make_series({ever, ever, ever, 1390, 1390, 211, 139, 94.8, 70, 55.2, 45.8, 39}),
        make_series(
-           {3.9e8, 5.3e5, 2.22e4, 3440, 1000, 365, 217, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
+           {ever, ever, ever, 3440, 3440, 365, 365, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
   HWY_DYNAMIC_DISPATCH(wide)
   (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], narrow, weak);
 }

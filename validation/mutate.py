@@ -111,6 +111,22 @@ def tiny_mutant(rng):
             f"bessel_tiny cell {cell}, a^{len(cells[cell]) - 1 - i} b^{len(cells[cell][i]) - 1 - j}")
 
 
+def tail_mutant(rng):
+    """A single of the last terms of the series in batches: in its column both powers are at most 1, and the
+    power of 1/w they stand over is largest at w = 40.3."""
+    text = CELLS.read_text()
+    name, power = rng.choice((("bessel_fast_tail", 7), ("bessel_tail", 9)))
+    body = re.search(name + r"\[2\].*?\{\n(.*?)\n\};", text, re.S).group(1)
+    rows = re.findall(r"\{(-?0x[^{}]*)\}", body)
+    row = rng.randrange(len(rows))
+    column = rng.randrange(16)
+    old = float.fromhex(rows[row].split(",")[column].strip().rstrip("f"))
+    size = 0.0
+    for t in (column / 16 + 1 / 64, column / 16 + 3 / 64):
+        size = max(size, log_size(40.3 * t, 40.3 * math.sqrt(1 - t * t)))
+    return old, old + 16 * U * size * 40.3**power * rng.choice((-1, 1)), f"{name} row {row}, column {column}"
+
+
 class VmfCells:
     """Of kappa = R/(1 - R^2) (p - 1)(1 + W G/2): G/2 by polynomials in the share of T in its range and in W."""
 
@@ -174,11 +190,14 @@ def main():
         """Coefficients whose bytes stand for nothing else: short ones such as 1/8 may."""
         while True:
             kind = rng.random()
-            old, new, what = (cells.mutant(rng) if args.module == "vmf" or kind < 0.7
-                              else tiny_mutant(rng) if kind < 0.8 else series_mutant(rng))
-            pattern = struct.pack("<d", old)
-            if new != old and not pattern.startswith(b"\0\0\0") and pattern in program:
-                return pattern, struct.pack("<d", new), f"{what}: {old.hex()} -> {new.hex()}"
+            single = args.module == "bessel" and kind >= 0.9
+            old, new, what = (cells.mutant(rng) if args.module == "vmf" or kind < 0.65
+                              else tiny_mutant(rng) if kind < 0.75
+                              else tail_mutant(rng) if single else series_mutant(rng))
+            pattern, changed = (struct.pack("<f" if single else "<d", number) for number in (old, new))
+            alone = program.count(pattern) == 1 if single else not pattern.startswith(b"\0\0\0")
+            if changed != pattern and alone and pattern in program:
+                return pattern, changed, f"{what}: {old.hex()} -> {new.hex()}"
 
     def run(mutant):
         old, new, what = mutant

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cells.hpp"
+#include "halfulp/kernel/bessel.hpp"
 
 namespace {
 
@@ -156,41 +157,194 @@ void print_tiny() {
   std::printf("};\n\n");
 }
 
-/// For slopes with c = 1 in the first interval, so that the logarithm of 1 + d is d to its last
-/// digits, and in another c where log I and log K vanish for large v.
-void print_log_table(bool slopes) {
+constexpr int tail_columns = 16;                             // of t = v/w
+constexpr double tail_inverse_w[2] = {1.0 / 55, 1 / 40.25};  // where the polynomials are fitted
+
+/// The sum of s_k(t^2) z^(k - n) for k >= n, z = 1/w or, for the second kind, -1/w: 24 terms are as
+/// good as all.
+void series_rest(arb_t out, bool second, int n, const arb_t t, const arb_t inverse_w) {
+  Ball z, square, s, c;
+  arb_sqr(square.v, t, precision);
+  arb_set(z.v, inverse_w);
+  if (second) arb_neg(z.v, z.v);
+  arb_zero(out);
+  for (int k = 24; k >= n; --k) {
+    arb_zero(s.v);
+    for (int j = k; j >= 0; --j) {
+      const halfulp::dd stored = halfulp::kernel::bessel_log_series(k * (k + 1) / 2 - 1 + j);
+      const Ball hi(stored.hi), lo(stored.lo);
+      arb_add(c.v, hi.v, lo.v, precision);
+      arb_mul(s.v, s.v, square.v, precision);
+      arb_add(s.v, s.v, c.v, precision);
+    }
+    arb_mul(out, out, z.v, precision);
+    arb_add(out, out, s.v, precision);
+  }
+}
+
+/// The least size of log I, log K and the scaled ones in a column for w > 40.
+double least_log(int column) {
+  double least = HUGE_VAL;
+  for (const double w : {tail_inverse_w[1], 1.0 / 60, 1.0 / 90, 1.0 / 140, 1.0 / 220})
+    for (int kind = 0; kind < 4; ++kind) {
+      double low = HUGE_VAL, high = -HUGE_VAL;
+      for (int i = 0; i <= 32; ++i) {
+        const double t = (column + i / 32.0 - 1e-9 * (i / 16 - 1)) / tail_columns;
+        const double x = kind / 2 == 1 ? std::sqrt(1 - t * t) : 0;
+        const double leading = (1 - x - t * std::atanh(t)) / w;
+        const double value = kind % 2 == 0 ? leading + 0.5 * std::log(w / (2 * M_PI))
+                                           : -leading + 0.5 * std::log(w * M_PI / 2);
+        low = std::fmin(low, value);
+        high = std::fmax(high, value);
+      }
+      least =
+          std::fmin(least, low < 0 && high > 0 ? 0 : std::fmin(std::fabs(low), std::fabs(high)));
+    }
+  return least;
+}
+
+/// What is left of the series from s_n on, n = 7 (fast) or 9 (accurate), for both kinds.
+void print_tail(bool accurate) {
+  const int n = accurate ? 9 : 7;
+  const cells::Shape shape{accurate ? std::vector{3, 3, 3, 2, 2, 1} : std::vector{3, 3, 3, 2, 1, 1},
+                           0};
+  const int powers = static_cast<int>(shape.length.size());
+  const Ball b0(tail_inverse_w[0]), b1(tail_inverse_w[1]);
+  std::vector<std::vector<float>> numbers[2];  // by columns
+  for (const bool second : {false, true})
+    for (int column = 0; column < tail_columns; ++column) {
+      const auto value = [second, n](arb_t out, const arb_t t, const arb_t inverse_w) {
+        series_rest(out, second, n, t, inverse_w);
+      };
+      const Ball a0(column / 16.0), a1((column + 1) / 16.0);
+      const auto f = cells::coefficients(a0.v, a1.v, b0.v, b1.v, value);
+      std::vector<float>& here = numbers[second ? 1 : 0].emplace_back();
+      for (int i = powers - 1; i >= 0; --i)
+        for (int j = shape.length[i] - 1; j >= 0; --j)
+          here.push_back(static_cast<float>(
+              arf_get_d(arb_midref(cells::power_coefficient(f, shape, i, j).v), ARF_RND_NEAR)));
+      // what is lost, on a grid that the nodes know nothing of
+      const double least = least_log(column);
+      const double limit = accurate ? std::exp2(-57) * std::fmax(0.0625, least)
+                                    : std::exp2(-54.5) * std::fmax(1, least);
+      for (int p = 0; p <= 20; ++p)
+        for (int q = 1; q <= 60; ++q) {
+          const double a = 0.1 * p - 1, inverse_w = tail_inverse_w[1] * q / 60;
+          const double b = (2 * inverse_w - tail_inverse_w[0] - tail_inverse_w[1]) /
+                           (tail_inverse_w[1] - tail_inverse_w[0]);
+          double sum = 0;
+          const float* c = here.data();
+          for (int i = powers - 1; i >= 0; --i) {
+            double row = 0;
+            for (int j = 0; j < shape.length[i]; ++j) row = row * b + *c++;
+            sum = sum * a + row;
+          }
+          Ball exact;
+          const Ball t((column + 0.5 + 0.5 * a) / 16), w(inverse_w);
+          value(exact.v, t.v, w.v);
+          const double lost = sum - arf_get_d(arb_midref(exact.v), ARF_RND_NEAR);
+          if (!(std::fabs(lost) * std::pow(inverse_w, n) <= limit)) {
+            std::fprintf(stderr, "tail: column %d, 1/w = 1/%g: loses %g, allowed %g\n", column,
+                         1 / inverse_w, lost * std::pow(inverse_w, n), limit);
+            std::exit(1);
+          }
+        }
+    }
+  if (!accurate)
+    std::printf(
+        "/// The series from s_7 (fast) or s_9 on, over that power of z = 1/w (first kind) or "
+        "-1/w, for "
+        "w > 40.25:\n/// powers of a = 32 t - 2 column - 1, t = v/w, from the highest down, each "
+        "with "
+        "`length` powers of\n/// b = (1/w - middle)/half from the highest down, a number for each "
+        "of "
+        "16 columns.\n"
+        "inline constexpr double bessel_tail_middle = %a, bessel_tail_half = %a;\n",
+        (tail_inverse_w[0] + tail_inverse_w[1]) / 2, (tail_inverse_w[1] - tail_inverse_w[0]) / 2);
+  const char* const name = accurate ? "" : "fast_";
+  std::printf("inline constexpr int bessel_%stail_length[] = {", name);
+  for (int i = powers - 1; i >= 0; --i)
+    std::printf("%s%d", i < powers - 1 ? ", " : "", shape.length[i]);
+  std::printf("};\ninline constexpr float bessel_%stail[2][%zu][%d] = {\n", name,
+              numbers[0][0].size(), tail_columns);
+  for (const auto& columns : numbers) {
+    std::printf("    {\n");
+    for (std::size_t i = 0; i < columns[0].size(); ++i)
+      for (int column = 0; column < tail_columns; ++column)
+        std::printf("%s%af%s", column == 0 ? "        {" : ", ", columns[column][i],
+                    column == tail_columns - 1 ? "},\n" : "");
+    std::printf("    },\n");
+  }
+  std::printf("};\n\n");
+}
+
+/// A double c next to `near` whose logarithm is -leading to 2^-74, leading a multiple of 2^-40, as
+/// Gal and Bachelis (1991) chose them.
+double accurate_point(double near, double* leading) {
+  constexpr double unit = 0x1p-40;
+  Ball value(near), step, c, rest;
+  arb_log(value.v, value.v, precision);
+  double k = std::nearbyint(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / -unit);
+  arb_set_d(value.v, -k * unit);
+  arb_exp(value.v, value.v, precision);
+  arb_set_d(step.v, -unit);
+  arb_exp(step.v, step.v, precision);
+  for (;; ++k) {
+    const double rounded = arf_get_d(arb_midref(value.v), ARF_RND_NEAR);
+    arb_set_d(c.v, rounded);
+    arb_sub(rest.v, value.v, c.v, precision);
+    if (std::fabs(arf_get_d(arb_midref(rest.v), ARF_RND_UP)) < 0x1p-75) {
+      *leading = k * unit;
+      return rounded;
+    }
+    arb_mul(value.v, value.v, step.v, precision);
+  }
+}
+
+/// The points of slopes: c = 1 in the first interval, so that the logarithm of 1 + d is d to its
+/// last digits, and in another c where log I and log K vanish for large v.
+void print_slope_table() {
+  std::printf(
+      "\n/// For the mantissas z from 1 + i/16 to 1 + (i + 1)/16, c next to 1/z: 2^1023 c, and "
+      "-log(c) to "
+      "2^-74, a multiple of 2^-40;\n/// c = 1 in the first interval.\n"
+      "inline constexpr double bessel_slope_table[2][16] = {\n");
+  double point[2][16];
+  for (int i = 0; i < 16; ++i) {
+    double near = 32 / (33.0 + 2 * i);
+    if (i == 10) near = 1 / 1.6595250711;  // 2 of it is (v + w)/x where w = v asinh(v/x)
+    point[0][i] = std::ldexp(1.0, 1023);
+    point[1][i] = 0;
+    if (i > 0) point[0][i] = std::ldexp(accurate_point(near, &point[1][i]), 1023);
+  }
+  for (const auto& row : point)
+    for (int i = 0; i < 16; ++i)
+      std::printf("%s%a%s", i == 0 ? "    {" : ", ", row[i], i == 15 ? "},\n" : "");
+  std::printf("};\n");
+}
+
+void print_log_table() {
   constexpr int size = 16;
-  if (slopes)
-    std::printf(
-        "\n/// The same with other c in the first interval and the eleventh: 2^1023 c, -log(c) as "
-        "a multiple of 2^-40 "
-        "and "
-        "the rest of\n/// it.\n");
-  else
-    std::printf(
-        "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle, "
-        "-log(c)/2 as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n");
-  const std::size_t columns = slopes ? 3 : 4;
-  std::printf("inline constexpr double bessel_%s_table[%zu][%d] = {\n", slopes ? "slope" : "log",
-              columns, size);
-  std::vector<std::vector<double>> column(columns);
+  std::printf(
+      "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle, "
+      "-log(c)/2 as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n"
+      "inline constexpr double bessel_log_table[4][16] = {\n");
+  std::vector<std::vector<double>> column(4);
   for (int i = 0; i < size; ++i) {
-    double c = 32 / (33.0 + 2 * i);
-    if (slopes && i == 0) c = 1;
-    if (slopes && i == 10) c = 1 / 1.6595250711;  // 2 of it is (v + w)/x where w = v asinh(v/x)
+    const double c = 32 / (33.0 + 2 * i);
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
     arb_neg(value.v, value.v);
-    if (!slopes) arb_mul_2exp_si(value.v, value.v, -1);
-    const double unit = slopes ? 0x1p-40 : 0x1p-41;
+    arb_mul_2exp_si(value.v, value.v, -1);
+    constexpr double unit = 0x1p-41;
     const double leading =
         std::nearbyint(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / unit) * unit;
     arb_set_d(rest.v, leading);
     arb_sub(rest.v, value.v, rest.v, precision);
-    column[0].push_back(slopes ? std::ldexp(c, 1023) : c);
+    column[0].push_back(c);
     column[1].push_back(leading);
     column[2].push_back(arf_get_d(arb_midref(rest.v), ARF_RND_NEAR));
-    if (!slopes) column[3].push_back(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / 2);
+    column[3].push_back(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / 2);
   }
   for (const auto& values : column) {
     std::printf("    {");
@@ -212,7 +366,9 @@ int main(int argc, char** argv) {
   if (argc > 1) {
     std::printf("%s%s", tables[0].fast.text.c_str(), tables[0].accurate.text.c_str());
     print_tiny();
-    for (const bool slopes : {false, true}) print_log_table(slopes);
+    for (const bool accurate : {false, true}) print_tail(accurate);
+    print_log_table();
+    print_slope_table();
     return 0;
   }
   for (const bool second : {false, true})
@@ -252,7 +408,9 @@ int main(int argc, char** argv) {
       std::printf("};\n\n");
     }
   print_tiny();
-  for (const bool slopes : {false, true}) print_log_table(slopes);
+  for (const bool accurate : {false, true}) print_tail(accurate);
+  print_log_table();
+  print_slope_table();
   std::printf("\n}  // namespace halfulp::detail\n");
   flint_cleanup();
 }

@@ -109,39 +109,41 @@ inline Shape shape_of(const std::vector<double>& size, double tolerance) {
   }
 }
 
+/// The coefficient of a^i b^j of a polynomial of that shape.
+inline Ball power_coefficient(const std::vector<Ball>& f, const Shape& shape, int i, int j) {
+  static const auto power = chebyshev();
+  Ball sum, factor;
+  for (int m = i; m < static_cast<int>(shape.length.size()); ++m)
+    for (int n = j; n < shape.length[m]; ++n) {
+      arb_set_si(factor.v, power[m][i] * power[n][j]);
+      arb_addmul(sum.v, factor.v, f[m * nodes + n].v, precision);
+    }
+  return sum;
+}
+
 /// A line with the number of powers of a and the bound; then for each power of a from the highest
 /// down the number of powers of b with it and their coefficients from the highest down, as the two
 /// Horner schemes read them; a from [a0, a1] and b from [b0, b1] scaled to [-1, 1]. If accurate,
 /// then what is left of the coefficients of 1, b and a.
 inline std::string cell_text(const std::vector<Ball>& f, const Shape& shape, bool accurate) {
-  static const auto power = chebyshev();
   const int rows = static_cast<int>(shape.length.size());
   char buffer[100];
   const auto print = [&](const char* format, auto... values) {
     std::snprintf(buffer, sizeof buffer, format, values...);
     return std::string(buffer);
   };
-  const auto coefficient = [&](int i, int j) {
-    Ball sum, factor;
-    for (int m = i; m < rows; ++m)
-      for (int n = j; n < shape.length[m]; ++n) {
-        arb_set_si(factor.v, power[m][i] * power[n][j]);
-        arb_addmul(sum.v, factor.v, f[m * nodes + n].v, precision);
-      }
-    return sum;
-  };
   const auto nearest = [](const Ball& x) { return arf_get_d(arb_midref(x.v), ARF_RND_NEAR); };
   std::string text = print("    %d, %a,\n", rows, shape.bound);
   for (int i = rows - 1; i >= 0; --i) {
     text += print("    %d,", shape.length[i]);
     for (int j = shape.length[i] - 1; j >= 0; --j)
-      text += print(" %a,", nearest(coefficient(i, j)));
+      text += print(" %a,", nearest(power_coefficient(f, shape, i, j)));
     text += "\n";
   }
   if (!accurate) return text;
   text += "   ";
   for (const auto& [i, j] : {std::pair(0, 0), {0, 1}, {1, 0}}) {
-    Ball rest = coefficient(i, j);
+    Ball rest = power_coefficient(f, shape, i, j);
     const Ball rounded(nearest(rest));
     arb_sub(rest.v, rest.v, rounded.v, precision);
     text += print(" %a,", nearest(rest));
