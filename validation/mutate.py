@@ -121,9 +121,8 @@ def tail_mutant(rng):
     row = rng.randrange(len(rows))
     column = rng.randrange(16)
     old = float.fromhex(rows[row].split(",")[column].strip().rstrip("f"))
-    size = 0.0
-    for t in (column / 16 + 1 / 64, column / 16 + 3 / 64):
-        size = max(size, log_size(40.3 * t, 40.3 * math.sqrt(1 - t * t)))
+    ends = (max(column / 16, 1e-6), min((column + 1) / 16, 1 - 1e-12))
+    size = min(log_size(40.3 * t, 40.3 * math.sqrt(1 - t * t)) for t in ends)
     return old, old + 16 * U * size * 40.3**power * rng.choice((-1, 1)), f"{name} row {row}, column {column}"
 
 

@@ -185,15 +185,16 @@ void series_rest(arb_t out, bool second, int n, const arb_t t, const arb_t inver
 /// The least size of log I, log K and the scaled ones in a column for w > 40.
 double least_log(int column) {
   double least = HUGE_VAL;
-  for (const double w : {tail_inverse_w[1], 1.0 / 60, 1.0 / 90, 1.0 / 140, 1.0 / 220})
+  for (const double inverse_w : {tail_inverse_w[1], 1.0 / 60, 1.0 / 90, 1.0 / 140, 1.0 / 220})
     for (int kind = 0; kind < 4; ++kind) {
       double low = HUGE_VAL, high = -HUGE_VAL;
       for (int i = 0; i <= 32; ++i) {
+        // t = 1 is left out, where atanh is infinite
         const double t = (column + i / 32.0 - 1e-9 * (i / 16 - 1)) / tail_columns;
         const double x = kind / 2 == 1 ? std::sqrt(1 - t * t) : 0;
-        const double leading = (1 - x - t * std::atanh(t)) / w;
-        const double value = kind % 2 == 0 ? leading + 0.5 * std::log(w / (2 * M_PI))
-                                           : -leading + 0.5 * std::log(w * M_PI / 2);
+        const double leading = (1 - x - t * std::atanh(t)) / inverse_w;
+        const double value = kind % 2 == 0 ? leading + 0.5 * std::log(inverse_w / (2 * M_PI))
+                                           : -leading + 0.5 * std::log(inverse_w * M_PI / 2);
         low = std::fmin(low, value);
         high = std::fmax(high, value);
       }
