@@ -38,7 +38,7 @@ enum class CsvHeader {
 };
 
 struct CsvReadOptions {
-  char separator = 0;  ///< ',', ';', '\t'; 0: detected from the first line
+  char separator = 0;  ///< ',', ';', a tab; 0: detected from the first line
   CsvHeader header = CsvHeader::required;
   std::size_t size_limit = std::size_t{1} << 30;  ///< largest file accepted, in bytes
 };
@@ -52,7 +52,7 @@ struct CsvReadOptions {
                               const CsvReadOptions& options = {});
 
 struct CsvWriteOptions {
-  char separator = ',';  ///< ',', ';' or '\t'
+  char separator = ',';  ///< ',', ';' or a tab
   bool hex = false;      ///< C99 hex floats; else the shortest decimal that reads back the same
 };
 

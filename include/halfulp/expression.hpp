@@ -27,7 +27,7 @@
 /// round mod if(c, a, b). min and max take two or more arguments, atan2 is atan2(y, x), log is
 /// natural.
 ///
-/// Values, where <cmath> leaves a choice:
+/// Values, where `<cmath>` leaves a choice:
 ///
 /// | formula          | value                                                                     |
 /// |------------------|---------------------------------------------------------------------------|
@@ -136,8 +136,8 @@ struct TextOrigin {
 /// T: double, dd (compiled in the library), or any type with the functions found by ADL (tests use
 /// Boost's mpfr_float); then include <halfulp/expression_program.hpp>, which has the definitions.
 ///
-/// Values outside a function's domain are NaN, as in <cmath>; only wrong sizes throw. A Program is
-/// immutable: any number of threads may use one.
+/// Values outside a function's domain are NaN, as in `<cmath>`; only wrong sizes throw. A Program
+/// is immutable: any number of threads may use one.
 /// @cost  one instruction for each distinct subexpression; operator() allocates nothing up to 128
 template <class T>
 class Program {

@@ -10,8 +10,9 @@
 
 /// Arrays in NumPy's NPY files, format 1.0, 2.0 and 3.0.
 ///
-///     const auto forcing = halfulp::read_npy<double>("forcing.npy");   // shape and values, C
-///     order halfulp::write_npy<double>("u.npy", values, {300, 300});
+///     const auto forcing = halfulp::read_npy<double>("forcing.npy");  // .shape, .values
+///
+///     halfulp::write_npy<double>("u.npy", values, {300, 300});
 ///
 /// Types in the file: float32, float64, int32, int64, little- or big-endian, any rank up to 64.
 /// Object arrays are refused (they hold Python code), as are all other types, by their name.

@@ -21,8 +21,8 @@ namespace halfulp {
 /// @return  nothing if the text is not entirely a number (no blanks are skipped)
 [[nodiscard]] std::optional<double> parse_number(std::string_view text);
 
-/// `text` with control bytes and bytes that are not UTF-8 as \xNN, so that a message that quotes a
-/// bad input can be shown on a terminal. Escaping twice changes nothing more.
+/// `text` with control bytes and bytes that are not UTF-8 as `\xNN`, so that a message that quotes
+/// a bad input can be shown on a terminal. Escaping twice changes nothing more.
 [[nodiscard]] std::string escape_text(std::string_view text);
 
 }  // namespace halfulp

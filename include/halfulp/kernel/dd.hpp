@@ -12,7 +12,7 @@
 /// result |hi| > 2^995 may be lost (NaN) where the product is split without FMA, results with
 /// |hi| < 2^-969 lose digits of lo to underflow. An infinite operand of + - * and an overflow in
 /// them give NaN (x/inf is 0, x/0 as for double); the functions of dd_math.hpp treat infinities as
-/// <cmath> does.
+/// `<cmath>` does.
 /// @source  Joldes, Muller, Popescu (2017), Tight and rigorous error bounds for basic building
 ///          blocks of double-word arithmetic, Algorithms 4, 6, 9, 12, 15, 17, 18; u = 2^-53.
 namespace halfulp {

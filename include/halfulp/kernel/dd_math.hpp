@@ -8,7 +8,7 @@
 
 /// Elementary functions, erf and rounding for double-double, host and device, found by ADL.
 ///
-/// Special values are those of <cmath>: NaN outside the domain, infinities at poles and overflow,
+/// Special values are those of `<cmath>`: NaN outside the domain, infinities at poles and overflow,
 /// odd functions keep the sign of zero. Nothing throws, sets errno or allocates.
 /// Where low parts fall under 2^-1074 (|result| or |argument| < 2^-969) the error is that of the
 /// double in the leading part.
@@ -962,7 +962,7 @@ HALFULP_HD inline dd mod(dd a, dd b) {
 /// The smaller and the larger of two numbers; NaN if one is NaN.
 HALFULP_HD inline dd min(dd a, dd b) { return b < a || isnan(b) ? b : a; }
 HALFULP_HD inline dd max(dd a, dd b) { return a < b || isnan(b) ? b : a; }
-/// As in <cmath>: a NaN is no number and loses.
+/// As in `<cmath>`: a NaN is no number and loses.
 HALFULP_HD inline dd fmin(dd a, dd b) { return b < a || isnan(a) ? b : a; }
 HALFULP_HD inline dd fmax(dd a, dd b) { return a < b || isnan(a) ? b : a; }
 /// |x| with the sign of y, that of zero included.
