@@ -83,8 +83,15 @@ HWY_INLINE V mantissa_of(V x) {
 HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
   const D d;
   const DU du;
-  const hn::RebindToSigned<D> di;
-  return hn::GatherIndex(d, table, hn::BitCast(di, hn::And(index, hn::Set(du, 15ULL))));
+  const auto at = hn::And(index, hn::Set(du, 15ULL));
+#if HWY_TARGET == HWY_AVX2
+  // sooner there than by a gather
+  alignas(32) std::uint64_t places[4];
+  hn::Store(at, du, places);
+  return V{_mm256_setr_pd(table[places[0]], table[places[1]], table[places[2]], table[places[3]])};
+#else
+  return hn::GatherIndex(d, table, hn::BitCast(hn::RebindToSigned<D>(), at));
+#endif
 }
 HWY_INLINE V rough_quotient(V a, V b) { return hn::Div(a, b); }
 /// x = m 2^e with m in [1, 2), for a normal x > 0.
