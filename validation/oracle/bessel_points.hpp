@@ -40,20 +40,21 @@ enum class Region {
   zeros_k_scaled,
   half_integers,
   order_zero,
-  large_order,  // v in [1e6, 1e15]
-  extreme_x,    // subnormal and huge
-  seams,        // where the number of terms or the method changes
-  tiny_order,   // v in [1e-300, 1e-6]
-  cells,        // next to the corners of the batch engine's cells and of its ranges of terms
-  small_cells,  // the same for the smallest w and, for K, next to x = 0
-  floats,       // as box, small and transition, orders and arguments of single precision
+  large_order,   // v in [1e6, 1e15]
+  extreme_x,     // subnormal and huge
+  seams,         // where the number of terms or the method changes
+  tiny_order,    // v in [1e-300, 1e-6]
+  cells,         // next to the corners of the batch engine's cells and of its ranges of terms
+  small_cells,   // the same for the smallest w and, for K, next to x = 0
+  floats,        // as box, small and transition, orders and arguments of single precision
+  tail_columns,  // the smallest w of the series, next to the ends of its last terms' columns in t
 };
 inline constexpr std::string_view names[] = {
-    "box",        "small",       "small_log",      "transition",
-    "zeros_i",    "zeros_k",     "zeros_k_scaled", "half_integers",
-    "order_zero", "large_order", "extreme_x",      "seams",
-    "tiny_order", "cells",       "small_cells",    "floats"};
-inline constexpr int regions = 16;
+    "box",       "small",          "small_log",     "transition", "zeros_i",
+    "zeros_k",   "zeros_k_scaled", "half_integers", "order_zero", "large_order",
+    "extreme_x", "seams",          "tiny_order",    "cells",      "small_cells",
+    "floats",    "tail_columns"};
+inline constexpr int regions = 17;
 
 /// x where the function changes sign, to the last bit but for rounding errors of the function.
 template <class Function>
@@ -159,6 +160,14 @@ inline Point sample(Region region, Random& random) {
       a = std::fmin(1 - 1e-3 * random.uniform(), a == 0 ? 1e-3 * random.uniform() : near(a));
       const double b = std::sqrt((1 - a) * (1 + a));
       return low && random.bits() % 2 == 0 ? Point{a * w, b * w} : Point{b * w, a * w};
+    }
+    case Region::tail_columns: {
+      // denser where the terms count most: they fall with w^7 or faster
+      const double u = random.uniform();
+      const double w = 40.3 * std::pow(60 / 40.3, u * u * u);
+      const double s = std::sin(1.5707963267948966 * random.uniform());
+      const double t = (static_cast<double>(random.bits() % 16) + s * s) / 16;
+      return {t * w, std::sqrt((1 - t) * (1 + t)) * w};
     }
     case Region::tiny_order:
       return {random.log_uniform(1e-300, 1e-6), random.log_uniform(1e-8, 400)};
