@@ -40,20 +40,22 @@ enum class Region {
   zeros_k_scaled,
   half_integers,
   order_zero,
-  large_order,  // v in [1e6, 1e15]
-  extreme_x,    // subnormal and huge
-  seams,        // where the number of terms or the method changes
-  tiny_order,   // v in [1e-300, 1e-6]
-  cells,        // next to the corners of the batch engine's cells and of its ranges of terms
-  small_cells,  // the same for the smallest w and, for K, next to x = 0
-  floats,       // as box, small and transition, orders and arguments of single precision
+  large_order,   // v in [1e6, 1e15]
+  extreme_x,     // subnormal and huge
+  seams,         // where the number of terms or the method changes
+  tiny_order,    // v in [1e-300, 1e-6]
+  cells,         // next to the corners of the batch engine's cells and of its ranges of terms
+  small_cells,   // the same for the smallest w and, for K, next to x = 0
+  floats,        // as box, small and transition, orders and arguments of single precision
+  tail_columns,  // the smallest w of the series, next to the ends of its last terms' columns in t
+  cell_corners,  // inside the cells' corners at their least w, where coefficients count most
 };
 inline constexpr std::string_view names[] = {
-    "box",        "small",       "small_log",      "transition",
-    "zeros_i",    "zeros_k",     "zeros_k_scaled", "half_integers",
-    "order_zero", "large_order", "extreme_x",      "seams",
-    "tiny_order", "cells",       "small_cells",    "floats"};
-inline constexpr int regions = 16;
+    "box",       "small",          "small_log",     "transition", "zeros_i",
+    "zeros_k",   "zeros_k_scaled", "half_integers", "order_zero", "large_order",
+    "extreme_x", "seams",          "tiny_order",    "cells",      "small_cells",
+    "floats",    "tail_columns",   "cell_corners"};
+inline constexpr int regions = 18;
 
 /// x where the function changes sign, to the last bit but for rounding errors of the function.
 template <class Function>
@@ -159,6 +161,30 @@ inline Point sample(Region region, Random& random) {
       a = std::fmin(1 - 1e-3 * random.uniform(), a == 0 ? 1e-3 * random.uniform() : near(a));
       const double b = std::sqrt((1 - a) * (1 + a));
       return low && random.bits() % 2 == 0 ? Point{a * w, b * w} : Point{b * w, a * w};
+    }
+    case Region::tail_columns: {
+      // denser where the terms count most: they fall with w^7 or faster
+      const double u = random.uniform();
+      const double w = 40.3 * std::pow(60 / 40.3, u * u * u);
+      const double s = std::sin(1.5707963267948966 * random.uniform());
+      const double t = (static_cast<double>(random.bits() % 16) + s * s) / 16;
+      return {t * w, std::sqrt((1 - t) * (1 + t)) * w};
+    }
+    case Region::cell_corners: {
+      const bool second = random.bits() % 3 != 0;  // these have twice the cells
+      const auto row = static_cast<int>(random.bits() % 22);
+      const double w = 0.25 * std::cbrt(std::ldexp(1.0, row)) * (1 + 2e-3 * random.uniform());
+      const int halvings = second && row < 15 ? 9 : 0;
+      const int column = static_cast<int>(random.bits() % (halvings + 6)) - halvings;
+      double low = column / 6.0, high = (column + 1) / 6.0;
+      if (column < 0 || (column == 0 && halvings > 0)) {
+        high = std::ldexp(1.0 / 6, column);
+        low = column == -halvings ? 0 : high / 2;
+      }
+      const double step = 0.02 * (high - low) * (1 - random.uniform());
+      const double a = random.bits() % 2 == 0 ? low + step : high - step;
+      const double b = std::sqrt((1 - a) * (1 + a));
+      return second ? Point{b * w, a * w} : Point{a * w, b * w};
     }
     case Region::tiny_order:
       return {random.log_uniform(1e-300, 1e-6), random.log_uniform(1e-8, 400)};

@@ -45,6 +45,8 @@ bool applies(Function f, Region region) {
     case Region::order_zero:
       return f < Function::log_i_dv;
     case Region::extreme_x:
+    case Region::tail_columns:
+    case Region::cell_corners:
       return f <= Function::log_k_scaled;
     default:
       return true;
