@@ -270,7 +270,7 @@ HWY_INLINE void add_term(int k, const BesselSeries& series, bool first, bool som
 
 /// Where sixteen floats can be looked up at once, the terms from this on are one polynomial of few
 /// digits, for each of 16 columns in t = v/w another.
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
 constexpr int tail_from(bool accurate) { return accurate ? 9 : 7; }
 
 /// The sum of the terms from tail_from on over that power of z for 1/w > limit, else 0.

@@ -22,8 +22,7 @@ HWY_INLINE void add_exact(V a, V b, V& s, V& e) {
   const V t = hn::Sub(s, a);
   e = hn::Add(hn::Sub(a, hn::Sub(s, t)), hn::Sub(b, t));
 }
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || \
-    HWY_ARCH_ARM_A64
+#if HWY_NATIVE_FMA
 HWY_INLINE V product_error(V a, V b, V p) { return hn::MulSub(a, b, p); }
 #else
 // Dekker: no fused multiply-add on this target.

@@ -27,8 +27,9 @@ CELLS = ROOT / "lib/detail/bessel_cells.hpp"
 TABLES = ROOT / "include/halfulp/kernel/bessel_tables.hpp"
 VMF = ROOT / "include/halfulp/kernel/vmf_tables.hpp"
 U = 2.0**-53
-# which have the last terms of the series as bessel_fast_tail and bessel_tail; the others have no use for these
-TAIL_TARGETS = ("AVX3", "AVX3_DL")
+# Instruction sets that have the last terms of the series as bessel_fast_tail and bessel_tail; others have no
+# use for these.
+TAIL_TARGETS = ("AVX3", "AVX10")
 
 
 def log_size(v, x, second=False):
@@ -195,7 +196,7 @@ def main():
     program = args.program.read_bytes()
     info = subprocess.run([args.program.resolve(), "info", "--json"], stdout=subprocess.PIPE, check=True).stdout
     target = json.loads(info)["result"]["instruction_sets"][0]
-    tail = args.module == "bessel" and target in TAIL_TARGETS
+    tail = args.module == "bessel" and target.startswith(TAIL_TARGETS)
     left_out = "" if tail or args.module != "bessel" else ", which does without bessel_fast_tail and bessel_tail"
     print(f"{args.module}, seed {args.seed}, instruction set {target}{left_out}", flush=True)
     starting = threading.Lock()

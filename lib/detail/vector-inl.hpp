@@ -33,8 +33,7 @@ HWY_INLINE Pair sum_ordered(V a, V b) {
   const V s = hn::Add(a, b);
   return {s, hn::Sub(b, hn::Sub(s, a))};
 }
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || \
-    HWY_ARCH_ARM_A64
+#if HWY_NATIVE_FMA
 HWY_INLINE Pair product_exact(V a, V b) {
   const V p = hn::Mul(a, b);
   return {p, hn::MulSub(a, b, p)};
@@ -60,7 +59,8 @@ HWY_INLINE V minus_product(V c, V a, V b) {
 }
 #endif
 
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+// AVX-512: targets of x86 have the smaller numbers the more they can.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
 /// table[index mod 16]: one instruction where a gather takes twenty.
 HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
   const D d;
