@@ -169,21 +169,41 @@ HWY_INLINE void prefetch_line(const Type* const* rows, std::ptrdiff_t j) {
     hwy::Prefetch(rows[r] + j + distance / static_cast<std::ptrdiff_t>(sizeof(Type)));
 }
 
+/// The same vector, and in a register: compilers fold loads into each use, of which a processor
+/// with few registers can do half as many.
+template <class Vector>
+HWY_INLINE Vector loaded(Vector v) {
+#if HWY_TARGET == HWY_AVX2
+  asm("" : "+x"(v.raw));
+#endif
+  return v;
+}
+
 /// sum[r][q] += a_r b_q, of a vector of them.
 template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
 HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std::ptrdiff_t j,
                              const Other* b, std::ptrdiff_t stride, V<T> (&sum)[R][Q][Parts]) {
   if constexpr (Streamed) prefetch_line<R>(a, j);
+  // Where registers are few, the fewer of the two kinds of vectors stay in them.
+  constexpr bool keep_rows = many_registers || R <= Q;
+  constexpr int kept_count = keep_rows ? R : Q, other_count = keep_rows ? Q : R;
 #pragma GCC unroll 16
   for (int p = 0; p < Parts; ++p) {
-    V<T> g[R];
+    const auto row = [&](int r) { return loaded(load(held, Tag<T>(), a[r] + j + p * lanes<T>)); };
+    const auto vector = [&](int q) {
+      return loaded(load(Packed<Other>(), Tag<T>(), b + q * stride + p * lanes<T>));
+    };
+    V<T> kept[kept_count];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) g[r] = load(held, Tag<T>(), a[r] + j + p * lanes<T>);
+    for (int i = 0; i < kept_count; ++i) kept[i] = keep_rows ? row(i) : vector(i);
 #pragma GCC unroll 16
-    for (int q = 0; q < Q; ++q) {
-      const V<T> x = load(Packed<Other>(), Tag<T>(), b + q * stride + p * lanes<T>);
+    for (int i = 0; i < other_count; ++i) {
+      const V<T> x = keep_rows ? vector(i) : row(i);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) sum[r][q][p] = hn::MulAdd(g[r], x, sum[r][q][p]);
+      for (int k = 0; k < kept_count; ++k) {
+        V<T>& s = keep_rows ? sum[k][i][p] : sum[i][k][p];
+        s = hn::MulAdd(kept[k], x, s);
+      }
     }
   }
 }
