@@ -410,7 +410,8 @@ class GramTile {
   std::vector<Scale> scales_;
 };
 
-constexpr std::ptrdiff_t batch = 32;  // right-hand sides of a tile at a time
+constexpr std::ptrdiff_t batch = 32;           // right-hand sides of a tile at a time
+constexpr std::ptrdiff_t least_by_panels = 7;  // fewer do not make up for what packing takes
 
 /// Products of a tile with k vectors.
 template <class T, class X>
@@ -444,7 +445,7 @@ class ProjectTile {
       for (std::ptrdiff_t c = 0; c < k; ++c)
         squares[c] += mfac_square(storage_of<X>, vector(first + c, begin), rows.n);
     const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, 0};
-    const bool by_panels = k > 3 && mfac_panel_rows<T>() > 0;
+    const bool by_panels = k >= least_by_panels && mfac_panel_rows<T>() > 0;
     if constexpr (sizeof(T) == 8)
       if (by_panels) return panel_products(rows, vectors, sums);
     const std::ptrdiff_t stride = padded<T>(rows.n);

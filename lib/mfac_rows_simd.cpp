@@ -678,17 +678,18 @@ void combine_columns(Held held, const Rows& rows, std::ptrdiff_t first, std::ptr
   }
 }
 
-/// The same where a copy of some rows of some columns as T is worth its while: it stays in the
-/// caches with the factors, wherever rows begin.
+/// The same where a copy of some rows of some columns, as float unless more digits are held and
+/// summed, is worth its while: it stays in the caches with the factors, wherever rows begin.
 template <int K, int C, class Held, class T>
 void combine_copied(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last,
                     const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
                     std::ptrdiff_t stride, bool fresh) {
   using Type = typename Held::Type;
   constexpr std::ptrdiff_t some = 64, step = C * lanes<T>;
-  constexpr std::ptrdiff_t width = 384 / static_cast<std::ptrdiff_t>(sizeof(T));
+  using Copy = std::conditional_t<sizeof(T) == 8 && sizeof(Type) == 8, double, float>;
+  constexpr std::ptrdiff_t width = 384 / static_cast<std::ptrdiff_t>(sizeof(Copy));
   static_assert(width % mfac_step == 0 && mfac_step % step == 0);
-  alignas(64) T copy[some][width];
+  alignas(64) Copy copy[some][width];
   for (std::ptrdiff_t i = first; i < last; i += some) {
     const std::ptrdiff_t count = std::min(some, last - i);
     for (std::ptrdiff_t begin = 0; begin < rows.n; begin += width) {
@@ -696,15 +697,15 @@ void combine_copied(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrd
       const std::ptrdiff_t n = std::min(width, rows.n - begin);
       const std::ptrdiff_t end = (n + mfac_step - 1) / mfac_step * mfac_step;
       for (std::ptrdiff_t r = 0; r < count; ++r)
-        by_vectors(g + r * rows.stride, n, lanes<T>, [&](const Type* from, std::ptrdiff_t j) {
-          hn::Store(load(held, Tag<T>(), from), Tag<T>(), copy[r] + j);
+        by_vectors(g + r * rows.stride, n, lanes<Copy>, [&](const Type* from, std::ptrdiff_t j) {
+          hn::Store(load(held, Tag<Copy>(), from), Tag<Copy>(), copy[r] + j);
         });
       // The same rows of the next columns, a part at a time.
       constexpr std::ptrdiff_t line = 64 / sizeof(Type);
       const std::ptrdiff_t parts = end / step * k;
       const std::ptrdiff_t ahead = std::min(2 * width, rows.n + rows.ahead - begin);
       for (std::ptrdiff_t j = 0; j < end; j += step)
-        add_blocks<K, C>(Packed<T>(), copy[0] + j, width, count, a + i, a_stride, k,
+        add_blocks<K, C>(Packed<Copy>(), copy[0] + j, width, count, a + i, a_stride, k,
                          sum + begin + j, stride, fresh && i == first, [&](std::ptrdiff_t c) {
                            const std::ptrdiff_t part = j / step * k + c;
                            const std::ptrdiff_t until = count * std::min(part + K, parts) / parts;
