@@ -133,13 +133,15 @@ class Pool {
   std::vector<std::unique_ptr<Work>> free_;
 };
 
-/// Adds up what make()(sums, rows, begin) adds to sums, `results` numbers, of tiles of `width`
+/// Adds up what make()(sums, rows, begin) adds to sums, `size` numbers, of tiles of `width`
 /// columns, `begin` the first of them: those of consecutive tiles one after the other, in a number
-/// of lanes that depends on the numbers of tiles and results only, then the lanes in a tree.
+/// of lanes that depends on the numbers of tiles and results only, then the lanes in a tree. size:
+/// results, and room that one way to form them takes.
 template <class Make>
 std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, std::ptrdiff_t width,
-                                 std::ptrdiff_t results, std::ptrdiff_t most_lanes, int threads,
-                                 const Progress& progress, const Make& make) {
+                                 std::ptrdiff_t results, std::ptrdiff_t size,
+                                 std::ptrdiff_t most_lanes, int threads, const Progress& progress,
+                                 const Make& make) {
   constexpr std::string_view caller = "mfac";
   constexpr const char* phase = "products of gradients";
   const std::ptrdiff_t tiles = (columns.end - columns.begin + width - 1) / width;
@@ -163,7 +165,7 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   Pool<Work> pool;
   parallel_for(lanes, threads, [&](std::ptrdiff_t lane) {
     std::vector<double>& sum = sums[static_cast<std::size_t>(lane)];
-    sum.assign(static_cast<std::size_t>(results), 0.0);
+    sum.assign(static_cast<std::size_t>(size), 0.0);
     const auto column = [&](std::ptrdiff_t t) {
       return std::min(columns.begin + t * width, columns.end);
     };
@@ -181,7 +183,7 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
           }
         });
   });
-  parallel_blocks(lanes > 1 ? results : 0, 4096, threads,
+  parallel_blocks(lanes > 1 ? size : 0, 4096, threads,
                   [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
                     for (std::ptrdiff_t step = 1; step < lanes; step *= 2)
                       for (std::ptrdiff_t i = 0; i + step < lanes; i += 2 * step) {
@@ -230,13 +232,18 @@ bool well_placed(const Rows& rows, std::ptrdiff_t size, std::ptrdiff_t panel) {
 
 /// The Gram matrix of a tile, formed in T from the second cache, `panel` rows against four at a
 /// time: where they lie, or copied, as double where that is what they are held as and as float
-/// else.
+/// else. Or, of what is held as T and where registers are few, panel against panel.
 template <class T>
 class GramTile {
  public:
   /// scaled: each row by a power of two, as the range of float may need.
-  GramTile(std::ptrdiff_t m, int threads, bool scaled)
-      : m_(m), threads_(threads), scaled_(scaled) {}
+  GramTile(std::ptrdiff_t m, int threads, bool scaled, bool by_panels)
+      : m_(m), threads_(threads), scaled_(scaled), by_panels_(by_panels) {}
+
+  /// Whether tiles are multiplied panel against panel, which are not scaled.
+  static bool by_panels(Storage storage, bool scaled) {
+    return !scaled && mfac_panel_rows<T>() > 0 && (sizeof(T) == 4 || storage == Storage::float64);
+  }
 
   /// Of few rows this tile and the next fit into the second cache; of many a panel does, and sums
   /// are folded less often.
@@ -245,22 +252,26 @@ class GramTile {
   }
   /// Numbers that add() adds to: the products in the order in which it comes to them, which memory
   /// sends ahead. unpack() has them as a matrix.
-  static std::ptrdiff_t size(std::ptrdiff_t m) {
+  static std::ptrdiff_t size(std::ptrdiff_t m, bool by_panels) {
+    const Block block = block_of(by_panels);
     std::ptrdiff_t numbers = 0;
-    for_groups(m, [&](const Group& group) { numbers = group.at + R * group.columns; });
+    for_groups(m, block,
+               [&](const Group& group) { numbers = group.at + block.rows * group.columns; });
     return numbers;
   }
   /// out[i + m j] = g_i . g_j for i >= j; the rest is left as it is.
-  static void unpack(const double* sums, std::ptrdiff_t m, std::span<double> out) {
-    for_groups(m, [&](const Group& group) {
+  static void unpack(const double* sums, std::ptrdiff_t m, bool by_panels, std::span<double> out) {
+    const Block block = block_of(by_panels);
+    for_groups(m, block, [&](const Group& group) {
       for (std::ptrdiff_t c = 0; c < group.columns; ++c)
         for (std::ptrdiff_t i = std::max(group.row, group.column + c); i < group.row + group.rows;
              ++i)
-          out[i + m * (group.column + c)] = sums[group.at + R * c + i - group.row];
+          out[i + m * (group.column + c)] = sums[group.at + block.rows * c + i - group.row];
     });
   }
 
   void add(const Rows& rows, double* sums) {
+    if (by_panels_) return add_panels(rows, sums);
     if constexpr (sizeof(T) == 8)
       if (rows.storage == Storage::float64) return add_as<double>(rows, sums);
     add_as<float>(rows, sums);
@@ -270,22 +281,41 @@ class GramTile {
   static constexpr std::ptrdiff_t R = mfac_dots_rows;
   static constexpr std::ptrdiff_t panel = 60;  // a multiple of 4 and of 6
 
-  /// Up to R rows against columns of one panel.
+  /// Rows at a time, and columns that they are multiplied with before the next ones.
+  struct Block {
+    std::ptrdiff_t rows, columns;
+  };
+  static Block block_of(bool by_panels) {
+    return by_panels ? Block{mfac_panel_rows<T>(), mfac_panel_rows<T>()} : Block{R, panel};
+  }
+
+  /// Up to block.rows rows against up to block.columns columns.
   struct Group {
     std::ptrdiff_t task, row, rows, column, columns;
-    std::ptrdiff_t at;  ///< of the first product; those of a column are R apart
+    std::ptrdiff_t at;  ///< of the first product; those of a column are block.rows apart
   };
   template <class Body>
-  static void for_groups(std::ptrdiff_t m, const Body& body) {
+  static void for_groups(std::ptrdiff_t m, Block block, const Body& body) {
     std::ptrdiff_t task = 0, at = 0;
-    for (std::ptrdiff_t column = 0; column < m; column += panel)
-      for (std::ptrdiff_t first = column; first < m; first += panel, ++task)
-        for (std::ptrdiff_t i = first; i < std::min(first + panel, m); i += R) {
-          const std::ptrdiff_t rows = std::min(R, m - i);
-          const std::ptrdiff_t columns = std::min(std::min(column + panel, m), i + rows) - column;
+    for (std::ptrdiff_t column = 0; column < m; column += block.columns)
+      for (std::ptrdiff_t first = column; first < m; first += block.columns, ++task)
+        for (std::ptrdiff_t i = first; i < std::min(first + block.columns, m); i += block.rows) {
+          const std::ptrdiff_t rows = std::min(block.rows, m - i);
+          const std::ptrdiff_t columns =
+              std::min(std::min(column + block.columns, m), i + rows) - column;
           body(Group{task, i, rows, column, columns, at});
-          at += R * columns;
+          at += block.rows * columns;
         }
+  }
+  /// Calls body(group), with a thread for each task.
+  template <class Body>
+  void for_groups(Block block, const Body& body) const {
+    const std::ptrdiff_t panels = (m_ + block.columns - 1) / block.columns;
+    parallel_for(threads_ == 1 ? 1 : panels * (panels + 1) / 2, threads_, [&](std::ptrdiff_t task) {
+      for_groups(m_, block, [&](const Group& group) {
+        if (threads_ == 1 || group.task == task) body(group);
+      });
+    });
   }
 
   template <class Held>
@@ -297,11 +327,22 @@ class GramTile {
   template <class Held>
   void add_as(const Rows& rows, double* sums) {
     const Operand<Held> operand = operand_of<Held>(rows);
-    const std::ptrdiff_t panels = (m_ + panel - 1) / panel;
-    parallel_for(threads_ == 1 ? 1 : panels * (panels + 1) / 2, threads_, [&](std::ptrdiff_t task) {
-      for_groups(m_, [&](const Group& group) {
-        if (threads_ == 1 || group.task == task) multiply(rows, operand, group, sums + group.at);
-      });
+    for_groups({R, panel},
+               [&](const Group& group) { multiply(rows, operand, group, sums + group.at); });
+  }
+
+  void add_panels(const Rows& rows, double* sums) {
+    const std::ptrdiff_t step = mfac_panel_rows<T>(), size = mfac_panel_size<T>(rows.n);
+    const std::ptrdiff_t panels = (m_ + step - 1) / step;
+    T* const packed = reinterpret_cast<T*>(packed_.resized(panels * size * sizeof(T) / 8));
+    parallel_for(threads_ == 1 ? 1 : panels, threads_, [&](std::ptrdiff_t i) {
+      for (std::ptrdiff_t p = i; p < (threads_ == 1 ? panels : i + 1); ++p)
+        mfac_pack(rows, p * step, packed + p * size);
+    });
+    for_groups({step, step}, [&](const Group& group) {
+      mfac_panel_products(packed + group.row / step * size, static_cast<int>(group.rows),
+                          packed + group.column / step * size, static_cast<int>(group.columns),
+                          rows.n, sums + group.at, step);
     });
   }
 
@@ -364,12 +405,13 @@ class GramTile {
 
   std::ptrdiff_t m_;
   int threads_;
-  bool scaled_;
+  bool scaled_, by_panels_;
   Array<double> packed_;
   std::vector<Scale> scales_;
 };
 
-constexpr std::ptrdiff_t batch = 32;  // right-hand sides of a tile at a time
+constexpr std::ptrdiff_t batch = 32;           // right-hand sides of a tile at a time
+constexpr std::ptrdiff_t least_by_panels = 7;  // fewer do not make up for what packing takes
 
 /// Products of a tile with k vectors.
 template <class T, class X>
@@ -402,12 +444,16 @@ class ProjectTile {
     if (squares != nullptr)
       for (std::ptrdiff_t c = 0; c < k; ++c)
         squares[c] += mfac_square(storage_of<X>, vector(first + c, begin), rows.n);
+    const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, 0};
+    const bool by_panels = k >= least_by_panels && mfac_panel_rows<T>() > 0;
+    if constexpr (sizeof(T) == 8)
+      if (by_panels) return panel_products(rows, vectors, sums);
     const std::ptrdiff_t stride = padded<T>(rows.n);
     T* const packed = packed_.resized(k * stride);
     if constexpr (sizeof(T) == 8) {
       for (std::ptrdiff_t c = 0; c < k; ++c)
         mfac_convert(storage_of<X>, vector(first + c, begin), rows.n, 1.0, packed + c * stride);
-      products(rows, begin, first, k, packed, stride, sums);
+      products(rows, vectors, packed, stride, sums);
     } else {
       double* const scaled = scaled_.resized(rows.m * k);
       std::fill_n(scaled, rows.m * k, 0.0);
@@ -426,7 +472,10 @@ class ProjectTile {
         }
         scales.push_back(scale);
       }
-      products(rows, begin, first, k, packed, stride, scaled);
+      if (by_panels)
+        panel_products(rows, {storage_of<T>, bytes_of(packed), stride, k, rows.n, 0}, scaled);
+      else
+        products(rows, vectors, packed, stride, scaled);
       if (std::all_of(scaled, scaled + rows.m * k, [](double s) { return std::isfinite(s); })) {
         for (std::ptrdiff_t c = 0; c < k; ++c)
           for (std::ptrdiff_t i = 0; i < rows.m; ++i)
@@ -439,10 +488,9 @@ class ProjectTile {
   }
 
   /// Some rows at a time, and of the vectors of the next tile as well.
-  void products(const Rows& rows, std::ptrdiff_t begin, std::ptrdiff_t first, std::ptrdiff_t k,
-                const T* packed, std::ptrdiff_t stride, double* out) const {
-    const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, 0};
-    const std::ptrdiff_t some = k <= 3 ? rows.m : mfac_combine_rows;
+  void products(const Rows& rows, const Rows& vectors, const T* packed, std::ptrdiff_t stride,
+                double* out) const {
+    const std::ptrdiff_t k = vectors.m, some = k <= 3 ? rows.m : mfac_combine_rows;
     for (std::ptrdiff_t i = 0; i < rows.m; i += some) {
       const std::ptrdiff_t last = std::min(i + some, rows.m);
       if (some < rows.m)
@@ -452,9 +500,24 @@ class ProjectTile {
     }
   }
 
+  /// out[m c + i] += g_i . v_c for all rows, a panel of them at a time.
+  void panel_products(const Rows& rows, const Rows& v, double* out) {
+    const std::ptrdiff_t step = mfac_panel_rows<T>(), size = mfac_panel_size<T>(rows.n);
+    T* const panel = panels_.resized((1 + (v.m + step - 1) / step) * size);
+    T* const others = panel + size;
+    for (std::ptrdiff_t c = 0; c < v.m; c += step) mfac_pack(v, c, others + c / step * size);
+    for (std::ptrdiff_t i = 0; i < rows.m; i += step) {
+      mfac_pack(rows, i, panel);
+      for (std::ptrdiff_t c = 0; c < v.m; c += step)
+        mfac_panel_products(panel, static_cast<int>(std::min(step, rows.m - i)),
+                            others + c / step * size, static_cast<int>(std::min(step, v.m - c)),
+                            rows.n, out + rows.m * c + i, rows.m);
+    }
+  }
+
   const X* x_;
   std::ptrdiff_t d_, k_;
-  Array<T> packed_;
+  Array<T> packed_, panels_;
   Array<double> scaled_;
 };
 
@@ -622,24 +685,26 @@ template <class T, class MakeMore>
 std::vector<double> gram_in(const Gradients& gradients, Columns columns, int threads,
                             std::span<double> out, const Progress& progress,
                             std::ptrdiff_t more_results, const MakeMore& make_more) {
-  const std::ptrdiff_t m = gradients.rows(), size = GramTile<T>::size(m);
+  const std::ptrdiff_t m = gradients.rows(), results = GramTile<T>::size(m, false) + more_results;
   const bool shared = m >= least_shared;
   const auto run = [&](bool scaled) {
-    auto sums = sum_of_tiles(gradients, columns, GramTile<T>::width(m, gradients.storage()),
-                             size + more_results, shared ? 1 : most_lanes, threads, progress, [&] {
-                               return [size, tile = GramTile<T>(m, shared ? threads : 1, scaled),
-                                       more = make_more()](double* to, const Rows& rows,
-                                                           std::ptrdiff_t begin) mutable {
-                                 tile.add(rows, to);
-                                 more(to + size, rows, begin);
-                               };
-                             });
-    GramTile<T>::unpack(sums.data(), m, out);
+    const bool by_panels = GramTile<T>::by_panels(gradients.storage(), scaled);
+    const std::ptrdiff_t size = GramTile<T>::size(m, by_panels);
+    auto sums = sum_of_tiles(
+        gradients, columns, GramTile<T>::width(m, gradients.storage()), results,
+        size + more_results, shared ? 1 : most_lanes, threads, progress, [&] {
+          return [size, tile = GramTile<T>(m, shared ? threads : 1, scaled, by_panels),
+                  more = make_more()](double* to, const Rows& rows, std::ptrdiff_t begin) mutable {
+            tile.add(rows, to);
+            more(to + size, rows, begin);
+          };
+        });
+    GramTile<T>::unpack(sums.data(), m, by_panels, out);
+    sums.erase(sums.begin(), sums.begin() + size);
     return sums;
   };
   std::vector<double> sums = run(false);
   if (sizeof(T) == 4 && !within_float(gradients, columns, out)) sums = run(true);
-  sums.erase(sums.begin(), sums.begin() + size);
   return sums;
 }
 
@@ -654,13 +719,14 @@ template <class T, class X>
 void project_in(const Gradients& gradients, Columns columns, const X* x, std::ptrdiff_t k,
                 int threads, std::span<double> out, std::span<double> squares) {
   const std::ptrdiff_t m = gradients.rows(), d = gradients.dimension();
-  const auto sums = sum_of_tiles(
-      gradients, columns, ProjectTile<T, X>::width(k), (m + 1) * k, most_lanes, threads, {}, [&] {
-        return [&, tile = ProjectTile<T, X>(x, d, k)](double* to, const Rows& rows,
-                                                      std::ptrdiff_t begin) mutable {
-          tile.add(rows, begin, to, squares.empty() ? nullptr : to + m * k);
-        };
-      });
+  const auto sums =
+      sum_of_tiles(gradients, columns, ProjectTile<T, X>::width(k), (m + 1) * k, (m + 1) * k,
+                   most_lanes, threads, {}, [&] {
+                     return [&, tile = ProjectTile<T, X>(x, d, k)](double* to, const Rows& rows,
+                                                                   std::ptrdiff_t begin) mutable {
+                       tile.add(rows, begin, to, squares.empty() ? nullptr : to + m * k);
+                     };
+                   });
   std::copy_n(sums.begin(), m * k, out.begin());
   if (!squares.empty()) std::copy_n(sums.begin() + m * k, k, squares.begin());
 }

@@ -3,6 +3,7 @@
 #include <hwy/cache_control.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -169,21 +170,53 @@ HWY_INLINE void prefetch_line(const Type* const* rows, std::ptrdiff_t j) {
     hwy::Prefetch(rows[r] + j + distance / static_cast<std::ptrdiff_t>(sizeof(Type)));
 }
 
+/// The same vector, and in a register: compilers fold loads into each use, of which a processor
+/// with few registers can do half as many.
+template <class Vector>
+HWY_INLINE Vector loaded(Vector v) {
+#if HWY_TARGET == HWY_AVX2
+  asm("" : "+x"(v.raw));
+#endif
+  return v;
+}
+
+/// Calls body(from, j) for `n` numbers, the last few of them from a copy with zeros behind.
+template <class Type, class Body>
+HWY_INLINE void by_vectors(const Type* from, std::ptrdiff_t n, std::ptrdiff_t vector,
+                           const Body& body) {
+  const std::ptrdiff_t whole = n / mfac_step * mfac_step;
+  for (std::ptrdiff_t j = 0; j < whole; j += vector) body(from + j, j);
+  if (whole == n) return;
+  alignas(64) Type rest[mfac_step] = {};
+  std::copy_n(from + whole, n - whole, rest);
+  for (std::ptrdiff_t j = 0; j < mfac_step; j += vector) body(rest + j, whole + j);
+}
+
 /// sum[r][q] += a_r b_q, of a vector of them.
 template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
 HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std::ptrdiff_t j,
                              const Other* b, std::ptrdiff_t stride, V<T> (&sum)[R][Q][Parts]) {
   if constexpr (Streamed) prefetch_line<R>(a, j);
+  // Where registers are few, the fewer of the two kinds of vectors stay in them.
+  constexpr bool keep_rows = many_registers || R <= Q;
+  constexpr int kept_count = keep_rows ? R : Q, other_count = keep_rows ? Q : R;
 #pragma GCC unroll 16
   for (int p = 0; p < Parts; ++p) {
-    V<T> g[R];
+    const auto row = [&](int r) { return loaded(load(held, Tag<T>(), a[r] + j + p * lanes<T>)); };
+    const auto vector = [&](int q) {
+      return loaded(load(Packed<Other>(), Tag<T>(), b + q * stride + p * lanes<T>));
+    };
+    V<T> kept[kept_count];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) g[r] = load(held, Tag<T>(), a[r] + j + p * lanes<T>);
+    for (int i = 0; i < kept_count; ++i) kept[i] = keep_rows ? row(i) : vector(i);
 #pragma GCC unroll 16
-    for (int q = 0; q < Q; ++q) {
-      const V<T> x = load(Packed<Other>(), Tag<T>(), b + q * stride + p * lanes<T>);
+    for (int i = 0; i < other_count; ++i) {
+      const V<T> x = keep_rows ? vector(i) : row(i);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) sum[r][q][p] = hn::MulAdd(g[r], x, sum[r][q][p]);
+      for (int k = 0; k < kept_count; ++k) {
+        V<T>& s = keep_rows ? sum[k][i][p] : sum[i][k][p];
+        s = hn::MulAdd(kept[k], x, s);
+      }
     }
   }
 }
@@ -338,6 +371,163 @@ void project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const 
   });
 }
 
+#if HWY_MAX_BYTES == 32
+/// A panel: two vectors of rows. The lanes of a sum are in the order in which fold() adds them, so
+/// that each is added to its neighbour, then the pairs, and so on.
+template <class T>
+inline constexpr std::ptrdiff_t panel_rows = 2 * lanes<T>;
+/// Numbers of a lane of a panel: one line more, so that lanes do not begin at the same place of a
+/// page.
+template <class T>
+constexpr std::ptrdiff_t lane_size(std::ptrdiff_t n) {
+  return ((n + mfac_step - 1) / mfac_step * mfac_step / sum_lanes<T> + 1) * panel_rows<T>;
+}
+/// Where lane `lane` is in that order: its bits reversed.
+template <class T>
+constexpr std::ptrdiff_t place_of(std::ptrdiff_t lane) {
+  std::ptrdiff_t place = 0;
+  for (std::ptrdiff_t bit = 1; bit < sum_lanes<T>; bit *= 2, lane /= 2)
+    place = 2 * place + lane % 2;
+  return place;
+}
+
+/// A vector of numbers of as many rows each, transposed.
+HWY_INLINE void transpose(V<double> (&x)[4]) {
+  const Tag<double> tag;
+  const auto a = hn::ConcatLowerLower(tag, x[2], x[0]), b = hn::ConcatLowerLower(tag, x[3], x[1]);
+  const auto c = hn::ConcatUpperUpper(tag, x[2], x[0]), d = hn::ConcatUpperUpper(tag, x[3], x[1]);
+  x[0] = hn::InterleaveLower(tag, a, b);
+  x[1] = hn::InterleaveUpper(tag, a, b);
+  x[2] = hn::InterleaveLower(tag, c, d);
+  x[3] = hn::InterleaveUpper(tag, c, d);
+}
+HWY_INLINE void transpose(V<float> (&x)[8]) {
+  const Tag<float> tag;
+  V<float> half[8];
+#pragma GCC unroll 16
+  for (int i = 0; i < 4; ++i) {
+    half[i] = hn::ConcatLowerLower(tag, x[i + 4], x[i]);
+    half[i + 4] = hn::ConcatUpperUpper(tag, x[i + 4], x[i]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 8; i += 4) {
+    const auto a = hn::InterleaveLower(tag, half[i], half[i + 2]);
+    const auto b = hn::InterleaveLower(tag, half[i + 1], half[i + 3]);
+    const auto c = hn::InterleaveUpper(tag, half[i], half[i + 2]);
+    const auto d = hn::InterleaveUpper(tag, half[i + 1], half[i + 3]);
+    x[i] = hn::InterleaveLower(tag, a, b);
+    x[i + 1] = hn::InterleaveUpper(tag, a, b);
+    x[i + 2] = hn::InterleaveLower(tag, c, d);
+    x[i + 3] = hn::InterleaveUpper(tag, c, d);
+  }
+}
+
+/// Numbers from number j on, one of each lane, of the rows of a panel; to: `offset` behind these.
+template <class T, class Held>
+HWY_INLINE void pack_numbers(Held held, const typename Held::Type* const* rows, std::ptrdiff_t j,
+                             T* const* to, std::ptrdiff_t offset) {
+  constexpr std::ptrdiff_t size = lanes<T>;
+#pragma GCC unroll 16
+  for (std::ptrdiff_t part = 0; part < sum_lanes<T>; part += size)
+#pragma GCC unroll 16
+    for (std::ptrdiff_t first = 0; first < panel_rows<T>; first += size) {
+      V<T> x[size];
+#pragma GCC unroll 16
+      for (std::ptrdiff_t r = 0; r < size; ++r)
+        x[r] = load(held, Tag<T>(), rows[first + r] + j + part);
+      transpose(x);
+#pragma GCC unroll 16
+      for (std::ptrdiff_t r = 0; r < size; ++r)
+        hn::Store(x[r], Tag<T>(), to[part + r] + offset + first);
+    }
+}
+
+template <class T>
+void pack(const Rows& rows, std::ptrdiff_t first, T* panel) {
+  by_storage(rows.storage, [&](auto held) {
+    using Held = decltype(held);
+    constexpr auto R = static_cast<int>(panel_rows<T>);
+    SomeRows<R, Held> some(rows, first);
+    const std::ptrdiff_t whole = rows.n / mfac_step * mfac_step;
+    T* to[sum_lanes<T>];
+    for (std::ptrdiff_t lane = 0; lane < sum_lanes<T>; ++lane)
+      to[lane] = panel + place_of<T>(lane) * lane_size<T>(rows.n);
+    std::ptrdiff_t j = 0;
+    for (; j < whole; j += sum_lanes<T>)
+      pack_numbers(held, some.begin, j, to, j / sum_lanes<T> * panel_rows<T>);
+    if (whole == rows.n) return;
+    alignas(64) typename Held::Type rest[R][mfac_step] = {};
+    for (int r = 0; r < R; ++r) {
+      std::copy_n(some.begin[r] + whole, rows.n - whole, rest[r]);
+      some.begin[r] = rest[r];
+    }
+    for (; j < whole + mfac_step; j += sum_lanes<T>)
+      pack_numbers(held, some.begin, j - whole, to, j / sum_lanes<T> * panel_rows<T>);
+  });
+}
+
+/// The sums of one lane, R rows of panel b against C vectors of panel a, added to those of the
+/// lanes before as fold() does, as soon as both are there: `sums` holds those that wait.
+template <int R, int C, class T>
+HWY_NOINLINE void add_lane(const T* a, const T* b, std::ptrdiff_t numbers, unsigned place,
+                           T* sums) {
+  const Tag<T> tag;
+  V<T> sum[R][C];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) sum[r][c] = hn::Zero(tag);
+  for (std::ptrdiff_t j = 0; j < numbers; ++j, a += panel_rows<T>, b += panel_rows<T>) {
+    V<T> x[C];
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) x[c] = loaded(hn::Load(tag, a + c * lanes<T>));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V<T> y = loaded(hn::Set(tag, b[r]));
+#pragma GCC unroll 16
+      for (int c = 0; c < C; ++c) sum[r][c] = hn::MulAdd(x[c], y, sum[r][c]);
+    }
+  }
+  constexpr std::ptrdiff_t size = R * C * lanes<T>;
+  sums += std::popcount(place) * size;
+  for (; place % 2 != 0; place /= 2) {
+    sums -= size;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int c = 0; c < C; ++c)
+        sum[r][c] = hn::Add(hn::Load(tag, sums + (r * C + c) * lanes<T>), sum[r][c]);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) hn::Store(sum[r][c], tag, sums + (r * C + c) * lanes<T>);
+}
+
+template <class T>
+void panel_products(const T* a, int rows, const T* b, int others, std::ptrdiff_t n, double* out,
+                    std::ptrdiff_t out_stride) {
+  constexpr std::ptrdiff_t R = panel_rows<T>, half = R / 2, some = 4;
+  constexpr int most = std::bit_width(static_cast<unsigned>(sum_lanes<T>)) - 1;  // not yet added
+  const std::ptrdiff_t lane = lane_size<T>(n), numbers = lane / R - 1;
+  // Of a panel against itself, what the second half of b makes of the first of a is known by then.
+  const bool halved = a == b && half > some && others > half;
+  const std::ptrdiff_t full = halved ? half : others;
+  alignas(64) T sums[R / some][most * some * R];
+  for (unsigned place = 0; place < sum_lanes<T>; ++place, a += lane, b += lane) {
+    for (std::ptrdiff_t c = 0; c < full; c += some)
+      add_lane<some, 2>(a, b + c, numbers, place, sums[c / some]);
+    if (halved) add_lane<half, 1>(a + half, b + half, numbers, place, sums[half / some]);
+  }
+  for (std::ptrdiff_t c = 0; c < full; ++c)
+    for (std::ptrdiff_t r = 0; r < rows; ++r)
+      out[out_stride * c + r] += double{sums[c / some][c % some * R + r]};
+  for (std::ptrdiff_t c = full; c < others; ++c)
+    for (std::ptrdiff_t r = half; r < rows; ++r)
+      out[out_stride * c + r] += double{sums[half / some][(c - half) * half + r - half]};
+}
+#endif
+
 /// sum_c += sum over R rows of a[c][r] g_r, of `n` numbers, a multiple of a vector.
 template <int R, int K, bool Streamed, class Held, class T>
 HWY_INLINE void add_rows(Held held, const typename Held::Type* const* g, const T* a,
@@ -418,7 +608,7 @@ HWY_INLINE void add_block(Held held, const typename Held::Type* g, std::ptrdiff_
   for (std::ptrdiff_t i = 0; i < rows; ++i, g += g_stride) {
     V<T> x[C];
 #pragma GCC unroll 16
-    for (int q = 0; q < C; ++q) x[q] = load(held, tag, g + q * lanes<T>);
+    for (int q = 0; q < C; ++q) x[q] = loaded(load(held, tag, g + q * lanes<T>));
 #pragma GCC unroll 16
     for (int c = 0; c < K; ++c) {
       const V<T> factor = hn::Set(tag, a[c * a_stride + i]);
@@ -488,6 +678,45 @@ void combine_columns(Held held, const Rows& rows, std::ptrdiff_t first, std::ptr
   }
 }
 
+/// The same where a copy of some rows of some columns, as float unless more digits are held and
+/// summed, is worth its while: it stays in the caches with the factors, wherever rows begin.
+template <int K, int C, class Held, class T>
+void combine_copied(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last,
+                    const T* a, std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum,
+                    std::ptrdiff_t stride, bool fresh) {
+  using Type = typename Held::Type;
+  constexpr std::ptrdiff_t some = 64, step = C * lanes<T>;
+  using Copy = std::conditional_t<sizeof(T) == 8 && sizeof(Type) == 8, double, float>;
+  constexpr std::ptrdiff_t width = 384 / static_cast<std::ptrdiff_t>(sizeof(Copy));
+  static_assert(width % mfac_step == 0 && mfac_step % step == 0);
+  alignas(64) Copy copy[some][width];
+  for (std::ptrdiff_t i = first; i < last; i += some) {
+    const std::ptrdiff_t count = std::min(some, last - i);
+    for (std::ptrdiff_t begin = 0; begin < rows.n; begin += width) {
+      const Type* const g = reinterpret_cast<const Type*>(rows.numbers) + i * rows.stride + begin;
+      const std::ptrdiff_t n = std::min(width, rows.n - begin);
+      const std::ptrdiff_t end = (n + mfac_step - 1) / mfac_step * mfac_step;
+      for (std::ptrdiff_t r = 0; r < count; ++r)
+        by_vectors(g + r * rows.stride, n, lanes<Copy>, [&](const Type* from, std::ptrdiff_t j) {
+          hn::Store(load(held, Tag<Copy>(), from), Tag<Copy>(), copy[r] + j);
+        });
+      // The same rows of the next columns, a part at a time.
+      constexpr std::ptrdiff_t line = 64 / sizeof(Type);
+      const std::ptrdiff_t parts = end / step * k;
+      const std::ptrdiff_t ahead = std::min(2 * width, rows.n + rows.ahead - begin);
+      for (std::ptrdiff_t j = 0; j < end; j += step)
+        add_blocks<K, C>(Packed<Copy>(), copy[0] + j, width, count, a + i, a_stride, k,
+                         sum + begin + j, stride, fresh && i == first, [&](std::ptrdiff_t c) {
+                           const std::ptrdiff_t part = j / step * k + c;
+                           const std::ptrdiff_t until = count * std::min(part + K, parts) / parts;
+                           for (std::ptrdiff_t r = count * part / parts; r < until; ++r)
+                             for (std::ptrdiff_t at = width; at < ahead; at += line)
+                               __builtin_prefetch(g + r * rows.stride + at, 0, 2);
+                         });
+    }
+  }
+}
+
 template <class T>
 void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
              std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride, bool fresh) {
@@ -503,7 +732,7 @@ void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const 
     else if constexpr (many_registers)
       combine_columns<4, 6>(held, rows, first, last, a, a_stride, k, sum, stride, fresh);
     else
-      combine_columns<2, 4>(held, rows, first, last, a, a_stride, k, sum, stride, fresh);
+      combine_copied<4, 2>(held, rows, first, last, a, a_stride, k, sum, stride, fresh);
   });
 }
 
@@ -594,18 +823,6 @@ void solve(const Rows& rows, const double* factor, double* w, double* squares) {
   for (std::ptrdiff_t j = 0; j < rows.n; j += 8)
     solve_block<vectors>(Float64(), w + j, columns, rows.m, factor, w + j, squares + j,
                          [](std::ptrdiff_t) {});
-}
-
-/// Calls body(from, j, lanes) for `n` numbers, the last few of them from a copy with zeros behind.
-template <class Type, class Body>
-HWY_INLINE void by_vectors(const Type* from, std::ptrdiff_t n, std::ptrdiff_t vector,
-                           const Body& body) {
-  const std::ptrdiff_t whole = n / mfac_step * mfac_step;
-  for (std::ptrdiff_t j = 0; j < whole; j += vector) body(from + j, j);
-  if (whole == n) return;
-  alignas(64) Type rest[mfac_step] = {};
-  std::copy_n(from + whole, n - whole, rest);
-  for (std::ptrdiff_t j = 0; j < mfac_step; j += vector) body(rest + j, whole + j);
 }
 
 template <class T>
@@ -774,6 +991,38 @@ void finish_float(const double* sum, std::ptrdiff_t n, double scale, const float
   finish(sum, n, scale, x, y, stream);
 }
 
+#if HWY_MAX_BYTES == 32
+std::ptrdiff_t panel_rows_double() { return panel_rows<double>; }
+std::ptrdiff_t panel_rows_float() { return panel_rows<float>; }
+std::ptrdiff_t panel_size_double(std::ptrdiff_t n) {
+  return sum_lanes<double> * lane_size<double>(n);
+}
+std::ptrdiff_t panel_size_float(std::ptrdiff_t n) { return sum_lanes<float> * lane_size<float>(n); }
+void pack_double(const Rows& rows, std::ptrdiff_t first, double* panel) {
+  pack(rows, first, panel);
+}
+void pack_float(const Rows& rows, std::ptrdiff_t first, float* panel) { pack(rows, first, panel); }
+void panel_products_double(const double* a, int rows, const double* b, int others, std::ptrdiff_t n,
+                           double* out, std::ptrdiff_t out_stride) {
+  panel_products(a, rows, b, others, n, out, out_stride);
+}
+void panel_products_float(const float* a, int rows, const float* b, int others, std::ptrdiff_t n,
+                          double* out, std::ptrdiff_t out_stride) {
+  panel_products(a, rows, b, others, n, out, out_stride);
+}
+#else
+std::ptrdiff_t panel_rows_double() { return 0; }
+std::ptrdiff_t panel_rows_float() { return 0; }
+std::ptrdiff_t panel_size_double(std::ptrdiff_t) { return 0; }
+std::ptrdiff_t panel_size_float(std::ptrdiff_t) { return 0; }
+void pack_double(const Rows&, std::ptrdiff_t, double*) {}
+void pack_float(const Rows&, std::ptrdiff_t, float*) {}
+void panel_products_double(const double*, int, const double*, int, std::ptrdiff_t, double*,
+                           std::ptrdiff_t) {}
+void panel_products_float(const float*, int, const float*, int, std::ptrdiff_t, double*,
+                          std::ptrdiff_t) {}
+#endif
+
 }  // namespace halfulp::mfac::detail::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -785,6 +1034,14 @@ HWY_EXPORT(dots_mixed);
 HWY_EXPORT(dots_float);
 HWY_EXPORT(project_double);
 HWY_EXPORT(project_float);
+HWY_EXPORT(panel_rows_double);
+HWY_EXPORT(panel_rows_float);
+HWY_EXPORT(panel_size_double);
+HWY_EXPORT(panel_size_float);
+HWY_EXPORT(pack_double);
+HWY_EXPORT(pack_float);
+HWY_EXPORT(panel_products_double);
+HWY_EXPORT(panel_products_float);
 HWY_EXPORT(combine_double);
 HWY_EXPORT(combine_float);
 HWY_EXPORT(convert_double);
@@ -820,6 +1077,40 @@ template <>
 void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* b,
                   std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
   HWY_DYNAMIC_DISPATCH(project_float)(rows, first, last, b, stride, k, out);
+}
+template <>
+std::ptrdiff_t mfac_panel_rows<double>() {
+  return HWY_DYNAMIC_DISPATCH(panel_rows_double)();
+}
+template <>
+std::ptrdiff_t mfac_panel_size<double>(std::ptrdiff_t n) {
+  return HWY_DYNAMIC_DISPATCH(panel_size_double)(n);
+}
+template <>
+void mfac_pack(const Rows& rows, std::ptrdiff_t first, double* panel) {
+  HWY_DYNAMIC_DISPATCH(pack_double)(rows, first, panel);
+}
+template <>
+void mfac_panel_products(const double* a, int rows, const double* b, int others, std::ptrdiff_t n,
+                         double* out, std::ptrdiff_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(panel_products_double)(a, rows, b, others, n, out, out_stride);
+}
+template <>
+std::ptrdiff_t mfac_panel_rows<float>() {
+  return HWY_DYNAMIC_DISPATCH(panel_rows_float)();
+}
+template <>
+std::ptrdiff_t mfac_panel_size<float>(std::ptrdiff_t n) {
+  return HWY_DYNAMIC_DISPATCH(panel_size_float)(n);
+}
+template <>
+void mfac_pack(const Rows& rows, std::ptrdiff_t first, float* panel) {
+  HWY_DYNAMIC_DISPATCH(pack_float)(rows, first, panel);
+}
+template <>
+void mfac_panel_products(const float* a, int rows, const float* b, int others, std::ptrdiff_t n,
+                         double* out, std::ptrdiff_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(panel_products_float)(a, rows, b, others, n, out, out_stride);
 }
 template <>
 void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,

@@ -46,6 +46,25 @@ struct Rows {
   std::ptrdiff_t n;
   std::ptrdiff_t ahead;  ///< numbers behind the n of each row that will be taken next
 };
+
+/// Rows that mfac_pack puts side by side, or 0 where a processor has registers enough to multiply
+/// rows as they lie. Where it has few, a vector is a lane of the sums of several rows: all numbers
+/// of a lane stay in the first cache, and lanes are added without shuffles; the same bits.
+template <class T>
+[[nodiscard]] std::ptrdiff_t mfac_panel_rows();
+/// Numbers of a panel of rows with n numbers each.
+template <class T>
+[[nodiscard]] std::ptrdiff_t mfac_panel_size(std::ptrdiff_t n);
+/// Up to a panel of rows from row `first` on, lane by lane of a sum, in it number by number, and of
+/// each number row by row.
+template <class T>
+void mfac_pack(const Rows& rows, std::ptrdiff_t first, T* panel);
+/// out[out_stride c + r] += a_r . b_c for `rows` of panel a and `others` of panel b, n numbers
+/// each; of a panel with itself perhaps only for r >= c.
+template <class T>
+void mfac_panel_products(const T* a, int rows, const T* b, int others, std::ptrdiff_t n,
+                         double* out, std::ptrdiff_t out_stride);
+
 /// Lets the memory send numbers [from, to) of rows [first, last) while others are worked on: a
 /// processor looks ahead within a row, not to the next one.
 void mfac_prefetch(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t from,
