@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """bench/mfac_table.py BENCH_MFAC [--rounds N] [--json OUT.json] [--write PAGE.md]: M-FAC beside its peers;
-bench/mfac_table.py --rows ROWS.json... --write PAGE.md: what bench_mfac_rows has written, beside the machine.
+bench/mfac_table.py --rows ROWS.json... --write PAGE.md [--region NAME]: what bench_mfac_rows has written, beside
+the machine, between the marks of figures NAME (rows).
 
 (d, m) = (1e5, 256) and (1e6, 64), gradients of normal numbers in float32, damping 1e-5. All contenders, those
 of BENCH_MFAC and of bench/peers/mfac.py, take turns in each of N rounds (5 unless said) on all threads; times
@@ -62,9 +63,10 @@ def main():
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--rows", type=Path, nargs="+")
+    parser.add_argument("--region", default="rows")
     options = parser.parse_args()
     if options.rows:
-        write_rows(options.write, options.rows)
+        write_rows(options.write, options.rows, options.region)
         return
     if not options.bench:
         parser.error("BENCH_MFAC is missing")
@@ -128,10 +130,10 @@ def put(path, name, lines):
     path.write_text(head + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
 
 
-def write_rows(path, files):
+def write_rows(path, files, region):
     lines = ["", "| d | m | held as | sums in | threads | GEMM, GFlop/s | Gram matrix, of GEMM | triad, GB/s | "
-             "one product, of triad | reading, GB/s | one product, of reading | 32 products, times one |",
-             "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+             "one product, of triad | reading, GB/s | one product, of reading | 32 products, of GEMM | times one |",
+             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for file in files:
         run = json.loads(file.read_text())
         for row in run["rows"]:
@@ -143,8 +145,8 @@ def write_rows(path, files):
                 lines.append(f"| {row['d']} | {row['m']} | {row['storage']} | {kind} | {run['threads']} | {gemm:.1f} | "
                              f"{one['gram_of_gemm']:.2f} | {row['triad_gb_s']:.1f} | {one['product_of_triad']:.2f} | "
                              f"{row['read_gb_s']:.1f} | {one['product_of_two_reads']:.2f} | "
-                             f"{one['k']['32']['times_one']:.1f} |")
-    put(path, "rows", [*lines, "", f"{processor()}, {run['blas']}, {run['compiler']}, {run['instruction_sets'][0]}."])
+                             f"{one['k']['32']['gflop_s'] / gemm:.2f} | {one['k']['32']['times_one']:.1f} |")
+    put(path, region, [*lines, "", f"{processor()}, {run['blas']}, {run['compiler']}, {run['instruction_sets'][0]}."])
 
 
 def write(path, result):
