@@ -382,13 +382,18 @@ struct Solver::Impl {
       }
     }
     report_progress(c, 0.2, "solving");
-    // A second discretisation: its distance is the error estimate. Where the modes do not suffice,
-    // fewer of them tell how far it is.
+    // A second discretisation: its distance is the error estimate.
     const std::array<Discretisation::Choice, 2> choices{
-        {{12, most, samples[0]}, {15, reachable ? most : most * 3 / 4, samples[1]}}};
+        {{12, most, samples[0]}, {15, most, samples[1]}}};
+    // Where the modes do not suffice, a narrower band tells how far they are; fewer modes of the
+    // same band are no basis of it.
+    auto second = bands;
+    for (Size k = 0; k < d && !reachable; ++k)
+      std::ignore = fit_to_modes(second[k], c.length(k).hi, 0.75 * static_cast<double>(most));
     std::array<Discretisation, 2> pair;
-    two_at_once(c.threads, timings,
-                [&](int i, Timings& t) { pair[i] = Discretisation(c, bands, choices[i], t); });
+    two_at_once(c.threads, timings, [&](int i, Timings& t) {
+      pair[i] = Discretisation(c, i == 0 ? bands : second, choices[i], t);
+    });
     Candidate best = solved(std::move(pair[0]), rhs, nullptr, timings);
     measure_candidate(best, rhs, timings);
     report_progress(c, 0.5, "estimating the error");

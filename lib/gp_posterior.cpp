@@ -571,23 +571,25 @@ struct Posterior::Impl {
       if (order < 0 || order > 2) throw DomainError(function, "orders", order, "0, 1 or 2");
   }
 
-  /// Fields of weights (p x fields), one after the other in C order.
-  [[nodiscard]] std::vector<double> fields(const Columns& weights,
+  /// Fields of weights (p x fields), one after the other in C order. BLAS is given `at_once` of
+  /// them at a time, with zeros behind the last: how it rounds one depends on how many there are.
+  [[nodiscard]] std::vector<double> fields(const Columns& weights, Size at_once,
                                            std::span<const std::vector<double>> axes,
                                            std::span<const int> orders) const {
     const OneBlasThread one;
     const Size count = weights.cols, p = set.size();
     const Columns first = set.axes[0].at(axes[0], orders[0]);
     if (set.axes.size() == 1) {
-      Columns w = weights;
+      const Size padded = (count + at_once - 1) / at_once * at_once;
+      Columns w(p, padded), out(first.rows, padded);
       for (Size k = 0; k < count; ++k)
-        for (Size f = 0; f < p; ++f) w(f, k) *= root[f];
-      Columns out(first.rows, count);
-      if (first.rows > 0)
+        for (Size f = 0; f < p; ++f) w(f, k) = weights(f, k) * root[f];
+      for (Size k = 0; first.rows > 0 && k < count; k += at_once)
         cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(first.rows),
-                    static_cast<int>(count), static_cast<int>(p), 1.0, first.values.data(),
-                    static_cast<int>(first.rows), w.values.data(), static_cast<int>(p), 0.0,
-                    out.values.data(), static_cast<int>(first.rows));
+                    static_cast<int>(at_once), static_cast<int>(p), 1.0, first.values.data(),
+                    static_cast<int>(first.rows), w.column(k), static_cast<int>(p), 0.0,
+                    out.column(k), static_cast<int>(first.rows));
+      out.values.resize(static_cast<std::size_t>(first.rows * count));
       return out.values;
     }
     const Columns second = set.axes[1].at(axes[1], orders[1]);
@@ -618,7 +620,7 @@ std::vector<double> Posterior::mean(std::span<const std::vector<double>> axes,
   impl->check("gp_pde::Posterior::mean", axes, orders);
   Columns weights(impl->set.size(), 1);
   weights.values = impl->fit.weights;
-  return impl->fields(weights, axes, orders);
+  return impl->fields(weights, 1, axes, orders);
 }
 
 std::vector<double> Posterior::deviation(std::span<const std::vector<double>> axes,
@@ -663,20 +665,23 @@ std::vector<double> Posterior::samples(std::span<const std::vector<double>> axes
   impl->check(function, axes, orders);
   halfulp::detail::require(count >= 0, function, "count", count, ">= 0");
   const Size p = impl->set.size();
-  Columns weights(p, count);
+  constexpr Size at_once = 32;
+  Columns weights(p, (count + at_once - 1) / at_once * at_once);
   for (Size k = 0; k < count; ++k)
     RandomStream(seed, static_cast<std::uint32_t>(k))
         .fill_normal(std::span<double>(weights.column(k), static_cast<std::size_t>(p)), 0, 1);
   {
     const OneBlasThread one;
-    if (count > 0)
+    for (Size k = 0; k < count; k += at_once)
       cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit,
-                  static_cast<int>(p), static_cast<int>(count), 1.0, impl->fit.r.values.data(),
-                  static_cast<int>(p), weights.values.data(), static_cast<int>(p));
+                  static_cast<int>(p), static_cast<int>(at_once), 1.0, impl->fit.r.values.data(),
+                  static_cast<int>(p), weights.column(k), static_cast<int>(p));
   }
+  weights.cols = count;
+  weights.values.resize(static_cast<std::size_t>(p * count));
   for (Size k = 0; k < count; ++k)
     for (Size f = 0; f < p; ++f) weights(f, k) += impl->fit.weights[f];
-  return impl->fields(weights, axes, orders);
+  return impl->fields(weights, at_once, axes, orders);
 }
 
 namespace {

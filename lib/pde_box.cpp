@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "detail/blas_threads.hpp"
@@ -786,12 +787,14 @@ BoxPlan plan_box(const Checked& c, const RightHandSide& rhs, double tolerance, T
     reachable = false;
   }
   progress(0.2, "solving");
-  // A second discretisation: its distance is the error estimate. Where the modes do not suffice,
-  // fewer of them tell how far it is.
+  // A second discretisation: its distance is the error estimate. Where the modes do not suffice, a
+  // narrower band tells how far they are; fewer modes of the same band are no basis of it.
+  auto second = bands;
+  for (Size k = 0; k < d && !reachable; ++k)
+    std::ignore = fit_to_modes(second[k], c.length(k).hi, 0.75 * static_cast<double>(most));
   std::array<Attempt, 2> pair;
   two_at_once(c.threads, timings, [&](int i, Timings& t) {
-    pair[i] = i == 0 ? attempt(c, rhs, bands, 12, most, t)
-                     : attempt(c, rhs, bands, 15, reachable ? most : most * 3 / 4, t);
+    pair[i] = i == 0 ? attempt(c, rhs, bands, 12, most, t) : attempt(c, rhs, second, 15, most, t);
   });
   progress(0.5, "estimating the error");
   Attempt best = std::move(pair[0]);

@@ -951,7 +951,10 @@ Picture picture_of(const PdeFile& file, const Solution& solution, const Output& 
                                                  ? std::string(to_string(report.status))
                                                  : run.posterior->warnings.back());
   } else if (!report.ok()) {
-    picture.alarm = "Not converged: " + std::string(to_string(report.status)) + ", residual " +
+    const bool distance =
+        report.residual > solution.residual && report.residual > solution.boundary_residual;
+    picture.alarm = "Not converged: " + std::string(to_string(report.status)) +
+                    (distance ? ", distance to a second discretisation " : ", residual ") +
                     short_text(report.residual, 3) + ", tolerance " +
                     short_text(report.tolerance, 3);
   }

@@ -431,7 +431,12 @@ struct SystemSolver::Impl {
     if (hopeless) {  // no choice of modes makes the iteration converge
       error_estimate.assign(n, 1.0);
     } else {
-      Candidate check = attempt(bands, 15, reachable ? most : most * 3 / 4, start(), timings);
+      // Where the modes do not suffice, a narrower band tells how far they are; fewer modes of the
+      // same band are no basis of it.
+      auto second = bands;
+      for (Size k = 0; k < d && !reachable; ++k)
+        std::ignore = fit_to_modes(second[k], c.length(k).hi, 0.75 * static_cast<double>(most));
+      Candidate check = attempt(second, 15, most, start(), timings);
       error_estimate = differences(c, best.fields, check.fields, best.disc.field_scale);
       if (!good(best.quality)) {
         measure_candidate(check, timings);
