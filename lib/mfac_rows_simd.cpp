@@ -994,10 +994,6 @@ void finish_float(const double* sum, std::ptrdiff_t n, double scale, const float
 #if HWY_MAX_BYTES == 32
 std::ptrdiff_t panel_rows_double() { return panel_rows<double>; }
 std::ptrdiff_t panel_rows_float() { return panel_rows<float>; }
-std::ptrdiff_t panel_size_double(std::ptrdiff_t n) {
-  return sum_lanes<double> * lane_size<double>(n);
-}
-std::ptrdiff_t panel_size_float(std::ptrdiff_t n) { return sum_lanes<float> * lane_size<float>(n); }
 void pack_double(const Rows& rows, std::ptrdiff_t first, double* panel) {
   pack(rows, first, panel);
 }
@@ -1013,8 +1009,6 @@ void panel_products_float(const float* a, int rows, const float* b, int others, 
 #else
 std::ptrdiff_t panel_rows_double() { return 0; }
 std::ptrdiff_t panel_rows_float() { return 0; }
-std::ptrdiff_t panel_size_double(std::ptrdiff_t) { return 0; }
-std::ptrdiff_t panel_size_float(std::ptrdiff_t) { return 0; }
 void pack_double(const Rows&, std::ptrdiff_t, double*) {}
 void pack_float(const Rows&, std::ptrdiff_t, float*) {}
 void panel_products_double(const double*, int, const double*, int, std::ptrdiff_t, double*,
@@ -1036,8 +1030,6 @@ HWY_EXPORT(project_double);
 HWY_EXPORT(project_float);
 HWY_EXPORT(panel_rows_double);
 HWY_EXPORT(panel_rows_float);
-HWY_EXPORT(panel_size_double);
-HWY_EXPORT(panel_size_float);
 HWY_EXPORT(pack_double);
 HWY_EXPORT(pack_float);
 HWY_EXPORT(panel_products_double);
@@ -1083,10 +1075,6 @@ std::ptrdiff_t mfac_panel_rows<double>() {
   return HWY_DYNAMIC_DISPATCH(panel_rows_double)();
 }
 template <>
-std::ptrdiff_t mfac_panel_size<double>(std::ptrdiff_t n) {
-  return HWY_DYNAMIC_DISPATCH(panel_size_double)(n);
-}
-template <>
 void mfac_pack(const Rows& rows, std::ptrdiff_t first, double* panel) {
   HWY_DYNAMIC_DISPATCH(pack_double)(rows, first, panel);
 }
@@ -1098,10 +1086,6 @@ void mfac_panel_products(const double* a, int rows, const double* b, int others,
 template <>
 std::ptrdiff_t mfac_panel_rows<float>() {
   return HWY_DYNAMIC_DISPATCH(panel_rows_float)();
-}
-template <>
-std::ptrdiff_t mfac_panel_size<float>(std::ptrdiff_t n) {
-  return HWY_DYNAMIC_DISPATCH(panel_size_float)(n);
 }
 template <>
 void mfac_pack(const Rows& rows, std::ptrdiff_t first, float* panel) {

@@ -52,9 +52,13 @@ struct Rows {
 /// of a lane stay in the first cache, and lanes are added without shuffles; the same bits.
 template <class T>
 [[nodiscard]] std::ptrdiff_t mfac_panel_rows();
-/// Numbers of a panel of rows with n numbers each.
+/// Numbers of a panel of rows with n numbers each: the lanes of a sum, of each a line more than
+/// there are, so that lanes do not begin at the same place of a page.
 template <class T>
-[[nodiscard]] std::ptrdiff_t mfac_panel_size(std::ptrdiff_t n);
+[[nodiscard]] std::ptrdiff_t mfac_panel_size(std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t lanes = 64 / static_cast<std::ptrdiff_t>(sizeof(T));
+  return ((n + mfac_step - 1) / mfac_step * mfac_step + lanes) * mfac_panel_rows<T>();
+}
 /// Up to a panel of rows from row `first` on, lane by lane of a sum, in it number by number, and of
 /// each number row by row.
 template <class T>
