@@ -20,13 +20,57 @@ namespace halfulp::detail::HWY_NAMESPACE {
 constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
 constexpr double ln2_lo = 0x1.9ef35793c7673p-41;
 
+// The units for products and divisions are the busy ones here: what can be a sum, a difference of
+// exponents or another operation on integers is.
+
+/// y/2 for a normal y and y/2.
+HWY_INLINE V half_of(V y) {
+  const DU du;
+  return hn::BitCast(D(), hn::Sub(hn::BitCast(du, y), hn::BitCast(du, hn::Set(D(), 0x1p-1022))));
+}
+
+/// Two numbers for each of 16 intervals.
+struct TwoTables {
+  const double *first, *second;
+  std::array<double, 32> pairs;  // one beside the other, as AVX2 looks them up sooner
+  constexpr TwoTables(const double* a, const double* b) : first(a), second(b), pairs() {
+    for (std::size_t i = 0; i < 16; ++i) {
+      pairs[2 * i] = a[i];
+      pairs[2 * i + 1] = b[i];
+    }
+  }
+};
+constexpr TwoTables slope_tables(bessel_slope_table[0], bessel_slope_table[1]);
+constexpr TwoTables log_tables(bessel_log_table[0], bessel_log_table[1]);
+constexpr TwoTables fast_log_tables(bessel_log_table[0], bessel_log_table[3]);
+
+struct Two {
+  V first, second;
+};
+HWY_INLINE Two look_up(const TwoTables& tables, hn::Vec<DU> index) {
+#if HWY_TARGET == HWY_AVX2
+  const DU du;
+  const auto at = hn::And(index, hn::Set(du, 15ULL));
+  alignas(32) std::uint64_t places[4];
+  hn::Store(hn::Add(at, at), du, places);
+  const auto half = [&](int lane) {
+    const auto pair = [&](int k) { return _mm_loadu_pd(tables.pairs.data() + places[k]); };
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(pair(lane)), pair(lane + 2), 1);
+  };
+  const __m256d even = half(0), odd = half(1);
+  return {V{_mm256_unpacklo_pd(even, odd)}, V{_mm256_unpackhi_pd(even, odd)}};
+#else
+  return {look_up(tables.first, index), look_up(tables.second, index)};
+#endif
+}
+
 /// (w + v)/x = (1 + y/2)/(1 - y/2) 2^e/c for w + v = top + top_lo, with y = n/(x + n/2) and
 /// n = 2^-e c top - x, small, exactly n + n_lo.
 struct Quotient {
-  V n, n_lo, half_n;
+  V n, n_lo, half_n, half_lo;
   V sum, sum_lo, inverse;  // x + n/2, if not Accurate without sum_lo, and 1/sum
   V e;
-  hn::Vec<DU> index;  // of c in the tables
+  V minus_log;  // -log(c)
 };
 
 template <bool Accurate>
@@ -35,17 +79,17 @@ HWY_INLINE Quotient quotient(V top, V top_lo, V x) {
   const DU du;
   const V z = rough_quotient(top, x);
   const auto index = hn::ShiftRight<48>(hn::BitCast(du, z));
-  // the table has 2^1023 c
+  // the table has 2^1022 c
   const auto exponent = hn::And(hn::BitCast(du, z), hn::Set(du, 0xfff0000000000000ULL));
-  const auto c = hn::BitCast(du, look_up(bessel_slope_table[0], index));
-  const V scaled_c = hn::BitCast(d, hn::Sub(c, exponent));
+  const auto [c, minus_log] = look_up(slope_tables, index);
+  const V scaled_c = hn::BitCast(d, hn::Sub(hn::BitCast(du, c), exponent));
   const Pair p = product_exact(scaled_c, top);
-  const V n = hn::Sub(p.hi, x);  // exact: p is next to x
-  const V half_n = hn::Mul(n, hn::Set(d, 0.5));
+  const V half_n = hn::Sub(p.hi, half_of(x));  // exact: p is next to x/2
   const Pair sum = Accurate ? sum_ordered(x, half_n) : Pair{hn::Add(x, half_n), hn::Zero(d)};
   const V inverse = hn::Div(hn::Set(d, 1.0), sum.hi);
-  const V n_lo = hn::MulAdd(scaled_c, top_lo, p.lo);
-  return {n, n_lo, half_n, sum.hi, sum.lo, inverse, exponent_of(z), index};
+  const V half_lo = hn::MulAdd(scaled_c, top_lo, p.lo);
+  const V n = hn::Add(half_n, half_n), n_lo = hn::Add(half_lo, half_lo);
+  return {n, n_lo, half_n, half_lo, sum.hi, sum.lo, inverse, exponent_of(z), minus_log};
 }
 
 /// Its logarithm, asinh(v/x): e log 2 - log c + 2 atanh(y/2). If Accurate to 2^-67, to 2^-62 of
@@ -59,11 +103,11 @@ HWY_INLINE Pair slope(const Quotient& z, V x) {
   V rest;
   if (Accurate) {
     rest = hn::Add(minus_product(z.n, y, z.sum), z.n_lo);
-    rest = hn::NegMulAdd(y, hn::MulAdd(z.n_lo, hn::Set(d, 0.5), z.sum_lo), rest);
+    rest = hn::NegMulAdd(y, hn::Add(z.half_lo, z.sum_lo), rest);
   } else {
-    // 1 - y/2 = x/(x + n/2)
-    const V share = hn::Mul(x, z.inverse);
-    rest = hn::MulAdd(z.n_lo, share, hn::NegMulAdd(y, z.half_n, minus_product(z.n, y, x)));
+    // n_lo (1 - y/2), half_lo being n_lo/2
+    const V lo = hn::NegMulAdd(y, z.half_lo, z.n_lo);
+    rest = hn::NegMulAdd(y, z.half_n, hn::Add(minus_product(z.n, y, x), lo));
   }
   rest = hn::Mul(rest, z.inverse);
   // 1/12, 1/80, ..., or one less, the last spread over them by Chebyshev's polynomial on y^2 < h
@@ -80,8 +124,7 @@ HWY_INLINE Pair slope(const Quotient& z, V x) {
     q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 80 + last * h * h * h * (400.0 / 512)));
     q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 12 - last * h * h * h * h * (50.0 / 512)));
   }
-  const V e_hi =
-      hn::MulAdd(z.e, hn::Set(d, ln2_hi), look_up(bessel_slope_table[1], z.index));  // exact
+  const V e_hi = hn::MulAdd(z.e, hn::Set(d, ln2_hi), z.minus_log);  // exact
   const Pair leading = sum_ordered(e_hi, y);
   const V low = hn::MulAdd(z.e, hn::Set(d, ln2_lo), hn::Add(leading.lo, rest));
   V cubic = hn::Mul(y, q);
@@ -104,50 +147,52 @@ HWY_INLINE Root half_log(V square) {
   const double constant_lo = 0.5 * constant.hi - constant_hi + 0.5 * constant.lo;
   const auto index = hn::ShiftRight<48>(hn::BitCast(DU(), square));
   const V e = exponent_of(square), m = mantissa_of(square);
-  const V c = look_up(bessel_log_table[0], index);  // next to 1/m
+  const auto [c, minus_log] = look_up(Accurate ? log_tables : fast_log_tables, index);
   const V hi = hn::MulAdd(e, hn::Set(d, ln2_hi / 4), hn::Set(d, constant_hi));
   const V low = hn::MulAdd(e, hn::Set(d, ln2_lo / 4), hn::Set(d, constant_lo));
   // log(1 - r)/4 is what is left
-  const V one = hn::Set(d, 1.0), quarter = hn::Set(d, -0.25), half = hn::Set(d, 0.5);
+  const V one = hn::Set(d, 1.0);
   const Pair product = product_exact(m, c);
   const V r = Accurate ? hn::Sub(one, product.hi) : minus_product(one, m, c);
+  // -1/(4 k) of r^k in log(1 - r)/4, the last of them, r^last, spread over the others by
+  // Chebyshev's T_9(r/h), |r| < h, times r^(last - 9)
+  const auto coefficient = [](int k, int last) {
+    constexpr double h2 = 1 / (32.9 * 32.9), h4 = h2 * h2;
+    constexpr double share[] = {9 * h4 * h4, 0, -120 * h4 * h2, 0, 432 * h4, 0, -576 * h2};
+    const int power = k - (last - 9);  // of T_9
+    return -0.25 / k + (power >= 1 && power <= 7 ? 0.25 / last / 256 * share[power - 1] : 0);
+  };
   if (!Accurate) {
-    // log(1 - r) to r^9, that spread over the others by Chebyshev's polynomial on |r| < h
-    constexpr double h = 1 / 32.9, h2 = h * h, h4 = h2 * h2, last = -0.25 / 9 / 256;
-    V q = hn::MulAdd(r, hn::Set(d, -0.25 / 8), hn::Set(d, -0.25 / 7 + last * h2 * 576));
-    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 6));
-    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 5 - last * h4 * 432));
-    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 4));
-    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 3 + last * h4 * h2 * 120));
-    q = hn::MulAdd(q, r, hn::Set(d, -0.25 / 2));
-    q = hn::MulAdd(q, r, hn::Set(d, -0.25 - last * h4 * h4 * 9));
-    const V first = hn::Add(low, look_up(bessel_log_table[3], index));
+    V q = hn::Set(d, coefficient(8, 9));
+    for (int k = 7; k >= 1; --k) q = hn::MulAdd(q, r, hn::Set(d, coefficient(k, 9)));
+    const V first = hn::Add(low, minus_log);
     return {hi, hn::Zero(d), hn::MulAdd(q, r, first)};
   }
-  V q = hn::Set(d, -0.25 / 11);
-  for (int k = 10; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, -0.25 / k));
-  const V derivative = hn::MulAdd(r, quarter, quarter);
-  V lo = hn::NegMulAdd(derivative, product.lo, low);
-  lo = hn::MulAdd(half, look_up(bessel_log_table[2], index), lo);
-  return {hn::MulAdd(half, look_up(bessel_log_table[1], index), hi), hn::Mul(r, quarter),
-          hn::MulAdd(hn::Mul(r, r), q, lo)};
+  V q = hn::Set(d, -0.25 / 10);
+  for (int k = 9; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, coefficient(k, 11)));
+  const V middle = hn::Mul(r, hn::Set(d, -0.25));
+  const V derivative = hn::Sub(middle, hn::Set(d, 0.25));
+  const V first = hn::Add(low, look_up(bessel_log_table[2], index));
+  const V lo = hn::NegMulAdd(derivative, product.lo, first);
+  return {hn::Add(hi, minus_log), middle, hn::MulAdd(hn::Mul(r, r), q, lo)};
 }
 
 /// v^2 + x^2 = square + square_lo and its root w + w_lo.
 struct Frame {
-  V square, square_lo, w, w_lo, inverse_w;
+  V square, square_lo, w, w_lo, inverse_w, half_inverse;
 };
 
 HWY_INLINE Frame frame(V v, V x) {
   const D d;
-  const V a = hn::Max(v, x), b = hn::Min(v, x);
+  const V a = hn::Max(v, x), b = hn::Xor3(v, x, a);
   const Pair aa = product_exact(a, a);
   const V square = hn::MulAdd(b, b, aa.hi);
   const V square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(square, aa.hi), b, b));
   const V w = hn::Sqrt(square);
-  const V inverse_w = hn::Div(hn::Set(d, 1.0), w);
+  const V half_inverse = hn::Div(hn::Set(d, 0.5), w);
   const V missed = hn::Add(minus_product(square, w, w), square_lo);
-  return {square, square_lo, w, hn::Mul(missed, hn::Mul(hn::Set(d, 0.5), inverse_w)), inverse_w};
+  const V inverse_w = hn::Add(half_inverse, half_inverse);
+  return {square, square_lo, w, hn::Mul(missed, half_inverse), inverse_w, half_inverse};
 }
 
 /// A tile: what the passes over a few vectors hand on.
@@ -157,7 +202,7 @@ struct Tile {
   HWY_ALIGN double lo[tile_size];
   HWY_ALIGN double inverse_w[tile_size];
   HWY_ALIGN double t[tile_size];
-  double least_square, most_square;  // v^2 + x^2 of the points for the series
+  double least_square;  // v^2 + x^2 of the points for the series
 };
 
 /// Everything but the sum of (1) or, for the second kind, (2) of kernel/bessel.hpp into `hi` and
@@ -167,8 +212,12 @@ template <bool Second, bool Scaled, bool Accurate, bool Mixed>
 HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& tile) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  const V lowest = hn::Set(d, bessel_series_square);
-  V most = lowest, least = hn::Set(d, bessel_simd_most_square(Scaled));
+  const hn::RebindToSigned<D> di;
+  const auto bits = [&](V y) { return hn::BitCast(di, y); };
+  const auto lowest = bits(hn::Set(d, bessel_series_square));
+  const auto highest = bits(hn::Set(d, bessel_simd_most_square(Scaled)));
+  const auto least_x = bits(hn::Set(d, bessel_simd_least_x));
+  V least = hn::Set(d, bessel_simd_most_square(Scaled));
   std::uint64_t others = 0;
   // Several vectors step by step: of one after the other the processor would not have enough in
   // flight.
@@ -176,19 +225,19 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
   for (std::ptrdiff_t begin = 0; begin < tile_size; begin += n * lanes) {
     const auto at = [&](int k) { return begin + k * lanes; };
     Frame f[n];
-    hn::Mask<D> good[n];
+    hn::Mask<D> bad[n];
     for (int k = 0; k < n; ++k) {
       const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
       f[k] = frame(vi, xi);
-      const auto in_range =
-          hn::And(hn::Ge(f[k].square, lowest),
-                  hn::Le(f[k].square, hn::Set(d, bessel_simd_most_square(Scaled))));
-      const auto numbers =
-          hn::And(hn::Ge(vi, hn::Zero(d)), hn::Ge(xi, hn::Set(d, bessel_simd_least_x)));
-      good[k] = hn::And(in_range, numbers);
-      others |= mask_bits(hn::Not(good[k])) << at(k);
+      // negative where one of these is: v, x, x - its least, v^2 + x^2 less its least, its most
+      // less v^2 + x^2, all as integers, so that NaNs are beyond infinity
+      const auto square = bits(f[k].square);
+      const auto of_square = hn::Or(hn::Sub(square, lowest), hn::Sub(highest, square));
+      const auto of_x = hn::Or(bits(xi), hn::Sub(bits(xi), least_x));
+      const auto any = hn::Or(hn::Or(of_square, of_x), bits(vi));
+      bad[k] = hn::RebindMask(d, hn::Lt(any, hn::Zero(di)));
+      others |= mask_bits(bad[k]) << at(k);
       least = hn::Min(f[k].square, least);  // in this order not NaN
-      most = hn::Max(f[k].square, most);
     }
     Quotient z[n];
     for (int k = 0; k < n; ++k) {
@@ -223,12 +272,12 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
         // Where these differences round, the result is nearly as large as they are, for the series:
         // at most u/2 each.
         hi.hi = hn::Sub(hn::Sub(a, b), root[k].hi);
-        if (Mixed) lo = hn::Add(lo, hn::IfThenZeroElse(good[k], difference_exact(a, b).lo));
+        if (Mixed) lo = hn::Add(lo, hn::IfThenElseZero(bad[k], difference_exact(a, b).lo));
       }
       if (Accurate) {
         // log(w) of the part that square lacks
-        const V quarter = hn::Mul(f[k].square_lo, hn::Set(d, 0.25));
-        lo = hn::NegMulAdd(quarter, hn::Mul(f[k].inverse_w, f[k].inverse_w), lo);
+        const V half_inverse = f[k].half_inverse;
+        lo = hn::NegMulAdd(hn::Mul(f[k].square_lo, half_inverse), half_inverse, lo);
         hi = difference_exact(hi.hi, root[k].middle);
         lo = hn::Add(lo, hi.lo);
       }
@@ -236,11 +285,7 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
       hn::Store(lo, d, tile.lo + at(k));
     }
   }
-  const auto within = [](double square) {
-    return std::clamp(square, bessel_series_square, bessel_simd_most_square(Scaled));
-  };
-  tile.least_square = within(hn::GetLane(hn::MinOfLanes(d, least)));
-  tile.most_square = within(hn::GetLane(hn::MaxOfLanes(d, most)));
+  tile.least_square = std::fmax(hn::GetLane(hn::MinOfLanes(d, least)), bessel_series_square);
   return others;
 }
 
@@ -273,34 +318,36 @@ HWY_INLINE void add_term(int k, const BesselSeries& series, bool first, bool som
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
 constexpr int tail_from(bool accurate) { return accurate ? 9 : 7; }
 
-/// The sum of the terms from tail_from on over that power of z for 1/w > limit, else 0.
+/// The sum of the terms from tail_from on over that power of z, in the lanes of `wanted`, else 0.
 template <bool Accurate>
-HWY_INLINE Four tail(bool second, const Four& t, const Four& w, double limit) {
+HWY_INLINE Four tail(bool second, const Four& t, const Four& w, const hn::Mask<D>* wanted) {
   const D d;
-  const hn::Rebind<float, D> df;
-  const hn::Rebind<std::int32_t, D> di;
+  const hn::ScalableTag<float> df;
+  const hn::Half<decltype(df)> half;
+  const hn::RebindToSigned<decltype(df)> di;
   using F = hn::Vec<decltype(df)>;
-  F a[4], b[4], inverse_w[4], s[4], p[4];
-  hn::Vec<decltype(di)> column[4];
-  for (int i = 0; i < 4; ++i) {
-    const F place = hn::Mul(hn::DemoteTo(df, t.v[i]), hn::Set(df, 16.0F));
-    const F whole = hn::Min(hn::Floor(place), hn::Set(df, 15.0F));
+  const auto floats = [&](const Four& y, int i) {
+    return hn::Combine(df, hn::DemoteTo(half, y.v[i + 1]), hn::DemoteTo(half, y.v[i]));
+  };
+  F a[2], inverse_w[2], s[2], p[2];
+  hn::Vec<decltype(di)> column[2];
+  for (int i = 0; i < 2; ++i) {
+    // 16 less its last place: t = 1 is in the last column
+    const F place = hn::Mul(floats(t, 2 * i), hn::Set(df, 0x1.fffffep3F));
+    const F whole = hn::Floor(place);
     column[i] = hn::ConvertTo(di, whole);
-    const F share = hn::Sub(place, whole);
-    a[i] = hn::MulSub(share, hn::Set(df, 2.0F), hn::Set(df, 1.0F));
-    inverse_w[i] = hn::DemoteTo(df, w.v[i]);
-    constexpr double half = bessel_tail_half, middle = bessel_tail_middle;
-    b[i] = hn::MulAdd(inverse_w[i], hn::Set(df, static_cast<float>(1 / half)),
-                      hn::Set(df, static_cast<float>(-middle / half)));
-    s[i] = hn::Zero(df);
+    a[i] = hn::Sub(hn::Sub(place, whole), hn::Set(df, 0.5F));
+    inverse_w[i] = floats(w, 2 * i);
   }
   const auto add = [&](const auto& lengths, const float(*row)[16]) {
+    bool first = true;
     for (const int length : lengths) {
-      for (int i = 0; i < 4; ++i) p[i] = look_up(*row, column[i]);
+      for (int i = 0; i < 2; ++i) p[i] = look_up(*row, column[i]);
       ++row;
       for (int j = 1; j < length; ++j, ++row)
-        for (int i = 0; i < 4; ++i) p[i] = hn::MulAdd(p[i], b[i], look_up(*row, column[i]));
-      for (int i = 0; i < 4; ++i) s[i] = hn::MulAdd(s[i], a[i], p[i]);
+        for (int i = 0; i < 2; ++i) p[i] = hn::MulAdd(p[i], inverse_w[i], look_up(*row, column[i]));
+      for (int i = 0; i < 2; ++i) s[i] = first ? p[i] : hn::MulAdd(s[i], a[i], p[i]);
+      first = false;
     }
   };
   if (Accurate)
@@ -308,33 +355,55 @@ HWY_INLINE Four tail(bool second, const Four& t, const Four& w, double limit) {
   else
     add(bessel_fast_tail_length, bessel_fast_tail[second ? 1 : 0]);
   Four sum;
-  const F most = hn::Set(df, static_cast<float>(limit));
-  for (int i = 0; i < 4; ++i)
-    sum.v[i] = hn::PromoteTo(d, hn::IfThenElseZero(hn::Gt(inverse_w[i], most), s[i]));
+  for (int i = 0; i < 2; ++i) {
+    sum.v[2 * i] = hn::PromoteTo(d, hn::LowerHalf(half, s[i]));
+    sum.v[2 * i + 1] = hn::PromoteTo(d, hn::UpperHalf(half, s[i]));
+  }
+  for (int i = 0; i < 4; ++i) sum.v[i] = hn::IfThenElseZero(wanted[i], sum.v[i]);
   return sum;
 }
 #else
 constexpr int tail_from(bool) { return BesselSeries::most_terms + 1; }
 template <bool Accurate>
-HWY_INLINE Four tail(bool, const Four&, const Four& w, double) {
+HWY_INLINE Four tail(bool, const Four&, const Four& w, const hn::Mask<D>*) {
   return w;  // never asked
 }
 #endif
 
-/// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for.
+/// w > limit for positive numbers, as integers: they have more units for it.
+HWY_INLINE void above(const Four& w, double limit, hn::Mask<D>* which) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const auto bits = hn::BitCast(di, hn::Set(d, limit));
+  for (int i = 0; i < 4; ++i) which[i] = hn::RebindMask(d, hn::Gt(hn::BitCast(di, w.v[i]), bits));
+}
+
+/// Bit i: the bound of the error of lane i is too large for the accurate mode.
+HWY_INLINE std::uint64_t weak_lanes(V v, V inverse_w, V value) {
+  const D d;
+  // terms left out, rounding of the sum, of the slope, over what may be of the value
+  constexpr double share = 0x1.ap-55;
+  V error = hn::MulAdd(inverse_w, hn::Set(d, 0x1p-54 / share), hn::Set(d, 0x1p-61 / share));
+  error = hn::MulAdd(v, hn::Set(d, 0x1p-69 / share), error);
+  const auto good = hn::Le(error, hn::Abs(value));
+  return HWY_LIKELY(hn::AllTrue(d, good)) ? 0 : mask_bits(hn::Not(good));
+}
+
+/// out = hi + lo + sum of the series, for each point with the terms that its own 1/w asks for. In
+/// the accurate mode points that `here` has a bit for are added to `weak` if they are too
+/// uncertain: the first of the tile is number `first`. `out` may be v or x.
 template <bool Accurate>
 HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& series,
-                            double* out) {
+                            const double* v, const double* x, std::uint64_t here,
+                            std::ptrdiff_t first, double* out, BesselPoints& weak) {
   const D d;
   const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
   // to the safe side of rounding: which terms a point gets is its own 1/w's affair
   const double highest = (1 + 0x1p-50) / std::sqrt(tile.least_square);
-  const double lowest = (1 - 0x1p-50) / std::sqrt(tile.most_square);
   constexpr int from = tail_from(Accurate);
   const bool tailed = from <= series.terms && highest > series.most_inverse_w[from - 1];
-  int most = std::min(series.terms, from - 1), least = 1;
+  int most = std::min(series.terms, from - 1);
   while (most > 1 && highest <= series.most_inverse_w[most - 1]) --most;
-  while (least < most && lowest > series.most_inverse_w[least]) ++least;
   const V sign = hn::Set(d, second ? -0.0 : 0.0);
   for (std::ptrdiff_t begin = 0; begin < tile_size; begin += 4 * lanes) {
     Four t, t2, w, z, s;
@@ -345,41 +414,30 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
       z.v[i] = hn::Xor(w.v[i], sign);
       s.v[i] = hn::Zero(d);
     }
-    if (tailed) s = tail<Accurate>(second, t, w, series.most_inverse_w[from - 1]);
-    double limit = series.most_inverse_w[most - 1];
+    double limit = series.most_inverse_w[tailed ? from - 1 : most - 1];
     hn::Mask<D> wanted[4];
-    for (int i = 0; i < 4; ++i) wanted[i] = hn::Gt(w.v[i], hn::Set(d, limit));
+    above(w, limit, wanted);
+    if (tailed) s = tail<Accurate>(second, t, w, wanted);
     for (int k = most; k >= 1; --k) {
-      const bool some = k > least;
-      if (some && limit != series.most_inverse_w[k - 1]) {
+      if (limit != series.most_inverse_w[k - 1]) {
         limit = series.most_inverse_w[k - 1];
-        for (int i = 0; i < 4; ++i) wanted[i] = hn::Gt(w.v[i], hn::Set(d, limit));
+        above(w, limit, wanted);
       }
-      add_term(k, series, k == most && !tailed, some, wanted, t2, z, s);
+      add_term(k, series, k == most && !tailed, limit > 0, wanted, t2, z, s);
     }
+    std::uint64_t uncertain = 0;
     for (int i = 0; i < 4; ++i) {
       const std::ptrdiff_t at = begin + i * lanes;
       const V low = hn::MulAdd(s.v[i], z.v[i], hn::Load(d, tile.lo + at));
-      hn::StoreU(hn::Add(hn::Load(d, tile.hi + at), low), d, out + at);
+      s.v[i] = hn::Add(hn::Load(d, tile.hi + at), low);
+      if (Accurate) uncertain |= weak_lanes(hn::LoadU(d, v + at), w.v[i], s.v[i]) << at;
     }
+    for (std::uint64_t left = uncertain & here; left != 0; left &= left - 1) {
+      const int i = std::countr_zero(left);
+      weak.add(v[i], x[i], first + i);
+    }
+    for (int i = 0; i < 4; ++i) hn::StoreU(s.v[i], d, out + begin + i * lanes);
   }
-}
-
-/// Bit i: the bound of the error of point i is too large for the accurate mode.
-HWY_INLINE std::uint64_t tile_weak(const double* v, const Tile& tile, const double* out) {
-  const D d;
-  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(d));
-  std::uint64_t weak = 0;
-  for (std::ptrdiff_t i = 0; i < tile_size; i += lanes) {
-    // terms left out, rounding of the sum, of the slope
-    const V size = hn::Abs(hn::LoadU(d, out + i));
-    V error = hn::MulAdd(hn::Load(d, tile.inverse_w + i), hn::Set(d, 0x1p-54), hn::Set(d, 0x1p-61));
-    error = hn::MulAdd(hn::LoadU(d, v + i), hn::Set(d, 0x1p-69), error);
-    const auto good = hn::Le(error, hn::Mul(size, hn::Set(d, 0x1.ap-55)));
-    if (HWY_LIKELY(hn::AllTrue(d, good))) continue;
-    weak |= mask_bits(hn::Not(good)) << i;
-  }
-  return weak;
 }
 
 /// The points of a tile that `others` has a bit for, and what is known of them.
@@ -443,17 +501,9 @@ void wide_as(std::ptrdiff_t n, const double* v, const double* x, double* out,
     others &= mine;
     if (others != 0) set_aside(tile_v, tile_x, tile, begin, others, narrow);
     if (others == mine) continue;
-    // the accurate mode looks at v again, which out may be
-    double* const values = Accurate ? last[2] : tile_out;
-    tile_series<Accurate>(tile, Second, series, values);
-    if (Accurate) {
-      std::uint64_t left = tile_weak(tile_v, tile, values) & mine & ~others;
-      for (; left != 0; left &= left - 1) {
-        const int i = std::countr_zero(left);
-        weak.add(tile_v[i], tile_x[i], begin + i);
-      }
-    }
-    if (values == last[2]) std::copy(last[2], last[2] + size, out + begin);
+    tile_series<Accurate>(tile, Second, series, tile_v, tile_x, mine & ~others, begin, tile_out,
+                          weak);
+    if (tile_out == last[2]) std::copy(last[2], last[2] + size, out + begin);
   }
 }
 
@@ -726,11 +776,12 @@ std::uint64_t exact_cell(const std::int32_t* weak, int n, const BesselNarrow& na
 HWY_INLINE Pair logarithm(V y) {
   const D d;
   const auto index = hn::ShiftRight<48>(hn::BitCast(DU(), y));
-  const V e = exponent_of(y), one = hn::Set(d, 1.0), two = hn::Set(d, 2.0);
+  const V e = exponent_of(y), one = hn::Set(d, 1.0), four = hn::Set(d, 4.0);
   const Pair product = product_exact(mantissa_of(y), look_up(bessel_log_table[0], index));
   const V r = hn::Sub(one, product.hi);
-  const V hi = hn::MulAdd(e, hn::Set(d, ln2_hi), hn::Mul(two, look_up(bessel_log_table[1], index)));
-  V lo = hn::MulAdd(e, hn::Set(d, ln2_lo), hn::Mul(two, look_up(bessel_log_table[2], index)));
+  const V hi =
+      hn::MulAdd(e, hn::Set(d, ln2_hi), hn::Mul(four, look_up(bessel_log_table[1], index)));
+  V lo = hn::MulAdd(e, hn::Set(d, ln2_lo), hn::Mul(four, look_up(bessel_log_table[2], index)));
   V q = hn::Set(d, -1.0 / 11);
   for (int k = 10; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, -1.0 / k));
   const Pair leading = difference_exact(hi, r);

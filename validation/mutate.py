@@ -121,19 +121,23 @@ def tiny_mutant(rng):
 
 
 def tail_mutant(rng):
-    """A single of the last terms of the series in batches: in its column both powers are at most 1, and the
-    power of 1/w they stand over is largest at w = 40.3."""
+    """A single of the last terms of the series in batches: a power of a = 16 t - column - 1/2 times one of 1/w,
+    and all of them times the power of 1/w that they stand over: largest at w = 40.3 and the column's ends."""
     text = CELLS.read_text()
     name, power = rng.choice((("bessel_fast_tail", 7), ("bessel_tail", 9)))
     body = re.search(name + r"\[2\].*?\{\n(.*?)\n\};", text, re.S).group(1)
     rows = re.findall(r"\{(-?0x[^{}]*)\}", body)
+    lengths = [int(n) for n in re.search(name + r"_length\[\] = \{(.*?)\}", text).group(1).split(",")]
+    powers = [(len(lengths) - 1 - i, j) for i, n in enumerate(lengths) for j in reversed(range(n))]
     row = rng.randrange(len(rows))
     column = rng.randrange(16)
     old = float.fromhex(rows[row].split(",")[column].strip().rstrip("f"))
     ends = (max(column / 16, 1e-6), min((column + 1) / 16, 1 - 1e-12))
     second = row >= len(rows) // 2
     size = min(log_size(40.3 * t, 40.3 * math.sqrt(1 - t * t), second) for t in ends)
-    return old, old + 16 * U * size * 40.3**power * rng.choice((-1, 1)), f"{name} row {row}, column {column}"
+    of_a, of_w = powers[row % len(powers)]
+    delta = 16 * U * size * 2**of_a * 40.3**(power + of_w)
+    return old, old + delta * rng.choice((-1, 1)), f"{name} row {row}, column {column}"
 
 
 class VmfCells:

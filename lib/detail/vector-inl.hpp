@@ -66,11 +66,10 @@ HWY_INLINE V look_up(const double* table, hn::Vec<DU> index) {
   const D d;
   return V{_mm512_permutex2var_pd(hn::LoadU(d, table).raw, index.raw, hn::LoadU(d, table + 8).raw)};
 }
-HWY_INLINE hn::Vec<hn::Rebind<float, D>> look_up(const float* table,
-                                                 hn::Vec<hn::Rebind<std::int32_t, D>> index) {
-  const hn::Rebind<float, D> d;
-  return hn::Vec<hn::Rebind<float, D>>{
-      _mm256_permutex2var_ps(hn::LoadU(d, table).raw, index.raw, hn::LoadU(d, table + 8).raw)};
+HWY_INLINE hn::Vec<hn::ScalableTag<float>> look_up(const float* table,
+                                                   hn::Vec<hn::ScalableTag<std::int32_t>> index) {
+  const hn::ScalableTag<float> d;
+  return hn::TableLookupLanes(hn::LoadU(d, table), hn::IndicesFromVec(d, index));
 }
 /// a/b to 2^-13.
 HWY_INLINE V rough_quotient(V a, V b) { return hn::Mul(a, V{_mm512_rcp14_pd(b.raw)}); }

@@ -204,6 +204,29 @@ double least_log(int column) {
   return least;
 }
 
+/// The coefficients of 1/w and its powers from those of b, [0, n): b = (1/w - middle)/half goes
+/// from -1 to 1 where the polynomials are fitted.
+std::vector<Ball> in_inverse_w(const std::vector<Ball>& of_b) {
+  Ball middle, half, product;
+  arb_set_d(middle.v, tail_inverse_w[0]);
+  arb_set_d(half.v, tail_inverse_w[1]);
+  arb_sub(product.v, half.v, middle.v, precision);
+  arb_add(middle.v, middle.v, half.v, precision);
+  arb_mul_2exp_si(middle.v, middle.v, -1);
+  arb_mul_2exp_si(half.v, product.v, -1);
+  std::vector<Ball> c(of_b.size());
+  for (std::size_t j = of_b.size(); j-- > 0;) {  // c = c (1/w - middle)/half + of_b[j]
+    for (std::size_t k = c.size(); k-- > 0;) {
+      arb_mul(product.v, c[k].v, middle.v, precision);
+      arb_neg(c[k].v, product.v);
+      if (k > 0) arb_add(c[k].v, c[k].v, c[k - 1].v, precision);
+      arb_div(c[k].v, c[k].v, half.v, precision);
+    }
+    arb_add(c[0].v, c[0].v, of_b[j].v, precision);
+  }
+  return c;
+}
+
 /// What is left of the series from s_n on, n = 7 (fast) or 9 (accurate), for both kinds.
 void print_tail(bool accurate) {
   const int n = accurate ? 9 : 7;
@@ -220,28 +243,31 @@ void print_tail(bool accurate) {
       const Ball a0(column / 16.0), a1((column + 1) / 16.0);
       const auto f = cells::coefficients(a0.v, a1.v, b0.v, b1.v, value);
       std::vector<float>& here = numbers[second ? 1 : 0].emplace_back();
-      for (int i = powers - 1; i >= 0; --i)
+      for (int i = powers - 1; i >= 0; --i) {
+        std::vector<Ball> row;
+        for (int j = 0; j < shape.length[i]; ++j)
+          row.push_back(cells::power_coefficient(f, shape, i, j));
+        row = in_inverse_w(row);
         for (int j = shape.length[i] - 1; j >= 0; --j)
           here.push_back(static_cast<float>(
-              arf_get_d(arb_midref(cells::power_coefficient(f, shape, i, j).v), ARF_RND_NEAR)));
+              std::ldexp(arf_get_d(arb_midref(row[j].v), ARF_RND_NEAR), i)));  // a = 2 (a/2)
+      }
       // what is lost, on a grid that the nodes know nothing of
       const double least = least_log(column);
       const double limit = accurate ? std::exp2(-57) * std::fmax(0.0625, least)
                                     : std::exp2(-54.5) * std::fmax(1, least);
       for (int p = 0; p <= 20; ++p)
         for (int q = 1; q <= 60; ++q) {
-          const double a = 0.1 * p - 1, inverse_w = tail_inverse_w[1] * q / 60;
-          const double b = (2 * inverse_w - tail_inverse_w[0] - tail_inverse_w[1]) /
-                           (tail_inverse_w[1] - tail_inverse_w[0]);
+          const double a = 0.05 * p - 0.5, inverse_w = tail_inverse_w[1] * q / 60;
           double sum = 0;
           const float* c = here.data();
           for (int i = powers - 1; i >= 0; --i) {
             double row = 0;
-            for (int j = 0; j < shape.length[i]; ++j) row = row * b + *c++;
+            for (int j = 0; j < shape.length[i]; ++j) row = row * inverse_w + *c++;
             sum = sum * a + row;
           }
           Ball exact;
-          const Ball t((column + 0.5 + 0.5 * a) / 16), w(inverse_w);
+          const Ball t((column + 0.5 + a) / 16), w(inverse_w);
           value(exact.v, t.v, w.v);
           const double lost = sum - arf_get_d(arb_midref(exact.v), ARF_RND_NEAR);
           if (!(std::fabs(lost) * std::pow(inverse_w, n) <= limit)) {
@@ -255,13 +281,9 @@ void print_tail(bool accurate) {
     std::printf(
         "/// The series from s_7 (fast) or s_9 on, over that power of z = 1/w (first kind) or "
         "-1/w, for "
-        "w > 40.25:\n/// powers of a = 32 t - 2 column - 1, t = v/w, from the highest down, each "
+        "w > 40.25:\n/// powers of a = 16 t - column - 1/2, t = v/w, from the highest down, each "
         "with "
-        "`length` powers of\n/// b = (1/w - middle)/half from the highest down, a number for each "
-        "of "
-        "16 columns.\n"
-        "inline constexpr double bessel_tail_middle = %a, bessel_tail_half = %a;\n",
-        (tail_inverse_w[0] + tail_inverse_w[1]) / 2, (tail_inverse_w[1] - tail_inverse_w[0]) / 2);
+        "`length` powers of\n/// 1/w from the highest down, a number for each of 16 columns.\n");
   const char* const name = accurate ? "" : "fast_";
   std::printf("inline constexpr int bessel_%stail_length[] = {", name);
   for (int i = powers - 1; i >= 0; --i)
@@ -306,7 +328,7 @@ double accurate_point(double near, double* leading) {
 /// last digits, and in another c where log I and log K vanish for large v.
 void print_slope_table() {
   std::printf(
-      "\n/// For the mantissas z from 1 + i/16 to 1 + (i + 1)/16, c next to 1/z: 2^1023 c, and "
+      "\n/// For the mantissas z from 1 + i/16 to 1 + (i + 1)/16, c next to 1/z: 2^1022 c, and "
       "-log(c) to "
       "2^-74, a multiple of 2^-40;\n/// c = 1 in the first interval.\n"
       "inline constexpr double bessel_slope_table[2][16] = {\n");
@@ -314,9 +336,9 @@ void print_slope_table() {
   for (int i = 0; i < 16; ++i) {
     double near = 32 / (33.0 + 2 * i);
     if (i == 10) near = 1 / 1.6595250711;  // 2 of it is (v + w)/x where w = v asinh(v/x)
-    point[0][i] = std::ldexp(1.0, 1023);
+    point[0][i] = std::ldexp(1.0, 1022);
     point[1][i] = 0;
-    if (i > 0) point[0][i] = std::ldexp(accurate_point(near, &point[1][i]), 1023);
+    if (i > 0) point[0][i] = std::ldexp(accurate_point(near, &point[1][i]), 1022);
   }
   for (const auto& row : point)
     for (int i = 0; i < 16; ++i)
@@ -328,7 +350,7 @@ void print_log_table() {
   constexpr int size = 16;
   std::printf(
       "\n/// For the mantissas from 1 + i/16 to 1 + (i + 1)/16, c = 1/the middle, "
-      "-log(c)/2 as a\n/// multiple of 2^-41 and the rest of it, and -log(c)/4.\n"
+      "-log(c)/4 as a\n/// multiple of 2^-42 and the rest of it, and in one.\n"
       "inline constexpr double bessel_log_table[4][16] = {\n");
   std::vector<std::vector<double>> column(4);
   for (int i = 0; i < size; ++i) {
@@ -336,8 +358,8 @@ void print_log_table() {
     Ball value(c), rest;
     arb_log(value.v, value.v, precision);
     arb_neg(value.v, value.v);
-    arb_mul_2exp_si(value.v, value.v, -1);
-    constexpr double unit = 0x1p-41;
+    arb_mul_2exp_si(value.v, value.v, -2);
+    constexpr double unit = 0x1p-42;
     const double leading =
         std::nearbyint(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / unit) * unit;
     arb_set_d(rest.v, leading);
@@ -345,7 +367,7 @@ void print_log_table() {
     column[0].push_back(c);
     column[1].push_back(leading);
     column[2].push_back(arf_get_d(arb_midref(rest.v), ARF_RND_NEAR));
-    column[3].push_back(arf_get_d(arb_midref(value.v), ARF_RND_NEAR) / 2);
+    column[3].push_back(arf_get_d(arb_midref(value.v), ARF_RND_NEAR));
   }
   for (const auto& values : column) {
     std::printf("    {");
