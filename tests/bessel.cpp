@@ -205,6 +205,19 @@ TEST_CASE("orders beyond the domain: no overflow of what is finite", "[bessel]")
   CHECK(halfulp::log_bessel_k_dv(1.7e308, 1.7e308) == Approx(std::asinh(1.0)).epsilon(1e-15));
 }
 
+TEST_CASE("powers of two of all sizes: the fast mode is next to the accurate one", "[bessel]") {
+  using enum halfulp::BesselFunction;
+  for (const auto f : {log_i, log_k, log_i_scaled, log_k_scaled})
+    for (int a = -1070; a < 1024; a += 29)
+      for (int b = -1070; b < 1024; b += 29) {
+        const double v = std::ldexp(1.0, a), x = std::ldexp(1.0, b);
+        const double accurate = halfulp::bessel(f, v, x);
+        INFO(v << " " << x);
+        const double fast = halfulp::bessel(f, v, x, BesselMode::fast);
+        CHECK((fast == accurate || fast == Approx(accurate).epsilon(1e-13).margin(1e-13)));
+      }
+}
+
 TEST_CASE("closed forms at order one half", "[bessel]") {
   for (double x = 0.01; x < 600; x *= 1.37) {
     const long double root = 0.5L * std::log(std::acos(-1.0L) * x / 2);

@@ -96,7 +96,7 @@ HALFULP_HD inline BesselFrame bessel_frame(double v, double x) {
   if (v <= x)
     f.slope = log1p((v + f.excess) / x);
   else
-    f.slope = x > 0x1p-900 ? log((v + f.w) / x) : log(v + f.w) - log(dd(x));
+    f.slope = v + f.w.hi < 0x1p900 * x ? log((v + f.w) / x) : log(v + f.w) - log(dd(x));
   return f;
 }
 
