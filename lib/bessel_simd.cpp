@@ -1010,14 +1010,13 @@ HWY_EXPORT(tiny_points);
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
   // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/16, |log|).
-  // Where a term may be left out costs a comparison: four are always there, others come in pairs.
+  // Four terms are always there.
   constexpr double ever = HUGE_VAL;
   static const BesselSeries series[2][2] = {
-      {make_series({ever, ever, ever, 578, 578, 143, 111, 66.8, 54.5, 41.7}),
-       make_series({ever, ever, ever, 1280, 1280, 250, 250, 102, 85, 59.1, 51.4, 41.4, 36.6})},
-      {make_series({ever, ever, ever, 1390, 1390, 211, 139, 94.8, 70, 55.2, 45.8, 39}),
-       make_series(
-           {ever, ever, ever, 3440, 3440, 365, 365, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
+      {make_series({ever, ever, ever, 578, 386, 143, 111, 66.8, 54.5, 41.7}),
+       make_series({ever, ever, ever, 1280, 815, 250, 193, 102, 85, 59.1, 51.4, 41.4, 36.6})},
+      {make_series({ever, ever, ever, 1390, 460, 211, 139, 94.8, 70, 55.2, 45.8, 39}),
+       make_series({ever, ever, ever, 3440, 990, 365, 217, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
   HWY_DYNAMIC_DISPATCH(wide)
   (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], narrow, weak);
 }
