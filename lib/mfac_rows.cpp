@@ -410,8 +410,9 @@ class GramTile {
   std::vector<Scale> scales_;
 };
 
-constexpr std::ptrdiff_t batch = 32;           // right-hand sides of a tile at a time
-constexpr std::ptrdiff_t least_by_panels = 7;  // fewer do not make up for what packing takes
+constexpr std::ptrdiff_t batch = 32;  // right-hand sides of a tile at a time
+// Fewer do not make up for what packing takes.
+constexpr std::ptrdiff_t least_by_panels = 7, least_combined = 4;
 
 /// Products of a tile with k vectors.
 template <class T, class X>
@@ -527,6 +528,8 @@ struct Factors {
   std::ptrdiff_t stride;
   std::vector<T> values;
   std::vector<Scale> scales;
+  std::vector<T> packed;  ///< of each batch as mfac_combine_packed reads them, where it does
+  std::vector<double> inverses;
 
   Factors(const double* a, std::ptrdiff_t m, std::ptrdiff_t k)
       : stride(round_up(m, mfac_combine_rows)), values(static_cast<std::size_t>(k * stride), T{0}) {
@@ -539,6 +542,15 @@ struct Factors {
       for (std::ptrdiff_t i = 0; i < m; ++i)
         values[static_cast<std::size_t>(c * stride + i)] =
             static_cast<T>(row[i] * scales.back().factor);
+      inverses.push_back(scales.back().inverse);
+    }
+    if (mfac_panel_rows<T>() == 0) return;
+    for (std::ptrdiff_t first = 0; first < k; first += batch) {
+      const std::ptrdiff_t some = std::min(batch, k - first), groups = mfac_groups(some);
+      for (std::ptrdiff_t group = 0; group < groups; ++group)
+        for (std::ptrdiff_t i = 0; i < m; ++i)
+          for (std::ptrdiff_t c = some * group / groups; c < some * (group + 1) / groups; ++c)
+            packed.push_back(values[static_cast<std::size_t>((first + c) * stride + i)]);
     }
   }
 };
@@ -578,7 +590,7 @@ class CombineTile {
     if constexpr (sizeof(T) == 8) {
       combine(0, m_, totals);
     } else {
-      constexpr std::ptrdiff_t some = 64;  // rows whose sum is formed in float
+      constexpr std::ptrdiff_t some = mfac_float_rows;
       T* const part = part_.resized(k * stride);
       std::fill_n(totals, k * stride, 0.0);
       for (std::ptrdiff_t i = 0; i < m_; i += some) {
@@ -597,6 +609,28 @@ class CombineTile {
         }
     }
     return totals;
+  }
+
+  /// Whether y = scale x + sum of the rows can be formed without sums in memory.
+  static bool packs(std::ptrdiff_t k) { return k >= least_combined && mfac_panel_rows<T>() > 0; }
+  /// y_c, d apart as x_c are, of k vectors from vector `first` on.
+  template <class Y>
+  void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t k, double scale, const Y* x,
+               std::ptrdiff_t d, Y* y, bool stream) {
+    const std::ptrdiff_t stride = padded<Y>(rows.n);
+    Y* const results = reinterpret_cast<Y*>(totals_.resized(k * stride * sizeof(Y) / 8));
+    mfac_combine_packed(rows, factors_.packed.data() + first * m_, factors_.inverses.data() + first,
+                        k, part_.resized(m_ * mfac_copied), scale, x, d, results, stride);
+    for (std::ptrdiff_t c = 0; c < k; ++c) {
+      Y* const result = results + c * stride;
+      const Y* const addend = x == nullptr ? nullptr : x + c * d;
+      if (sizeof(T) == 4 && !std::isfinite(mfac_largest(storage_of<Y>, bytes_of(result), rows.n)))
+        mfac_finish(
+            CombineTile(factors_, a_, m_).sums(rows, first + c, 1, padded<double>(rows.n), {}),
+            rows.n, scale, addend, y + c * d, false);
+      else
+        mfac_copy(result, rows.n, y + c * d, stream);
+    }
   }
 
  private:
@@ -632,6 +666,10 @@ void combine_in(const Gradients& gradients, Columns columns, const double* a, st
       for (std::ptrdiff_t first = 0; first < k; first += batch) {
         const std::ptrdiff_t some = std::min(batch, k - first);
         const Y* const from = x == nullptr ? nullptr : x + first * d + begin;
+        if (CombineTile<T>::packs(some)) {
+          work.tile.combine(rows, first, some, scale, from, d, y + first * d + begin, stream);
+          continue;
+        }
         const Rows vectors{storage_of<Y>, bytes_of(from), d, x == nullptr ? 0 : some, rows.n, 0};
         const double* const sums = work.tile.sums(rows, first, some, stride, vectors);
         for (std::ptrdiff_t c = 0; c < some; ++c)

@@ -717,6 +717,155 @@ void combine_copied(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrd
   }
 }
 
+#if HWY_MAX_BYTES == 32
+/// y_c = scale x_c + sum over all rows of a[K i + c] g_i for K vectors and as many numbers as a sum
+/// has, whose sums stay in registers: in double to the end, in float for mfac_float_rows.
+template <int K, class T, class Y, class Copy>
+HWY_NOINLINE void combine_block(const Copy* g, std::ptrdiff_t m, const T* a, const double* inverses,
+                                double scale, const Y* x, std::ptrdiff_t x_stride, Y* y,
+                                std::ptrdiff_t y_stride) {
+  constexpr std::ptrdiff_t step = sum_lanes<T>;
+  constexpr int C = static_cast<int>(step / lanes<T>);
+  constexpr int D = static_cast<int>(step / lanes<double>);  // vectors of double of a sum
+  const Tag<T> tag;
+  const Tag<double> wide;
+  const hn::Rebind<Y, Tag<double>> result;
+  V<T> s[K][C];
+  const auto add = [&](std::ptrdiff_t rows) {
+#pragma GCC unroll 16
+    for (int c = 0; c < K; ++c)
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) s[c][q] = hn::Zero(tag);
+    for (; rows > 0; --rows, g += step, a += K) {
+      V<T> v[C];
+#pragma GCC unroll 16
+      for (int q = 0; q < C; ++q) v[q] = loaded(load(Packed<Copy>(), tag, g + q * lanes<T>));
+#pragma GCC unroll 16
+      for (int c = 0; c < K; ++c) {
+        const V<T> factor = loaded(hn::Set(tag, a[c]));
+#pragma GCC unroll 16
+        for (int q = 0; q < C; ++q) s[c][q] = hn::MulAdd(factor, v[q], s[c][q]);
+      }
+    }
+  };
+  alignas(64) double totals[K][step];
+  const auto total = [&](int c, int q, bool first) {
+    if constexpr (sizeof(T) == 8) {
+      return s[c][q];
+    } else {
+      const V<float> both = s[c][q / 2];
+      const auto half = q % 2 == 0 ? hn::LowerHalf(both) : hn::UpperHalf(hn::Half<Tag<T>>(), both);
+      return hn::MulAdd(hn::Set(wide, inverses[c]), hn::PromoteTo(wide, half),
+                        first ? hn::Zero(wide) : hn::Load(wide, totals[c] + q * lanes<double>));
+    }
+  };
+  const auto by_doubles = [&](const auto& body) {
+#pragma GCC unroll 16
+    for (int c = 0; c < K; ++c)
+#pragma GCC unroll 16
+      for (int q = 0; q < D; ++q) body(c, q);
+  };
+  const auto results = [&](bool first) {
+    const auto factor = hn::Set(wide, scale);
+    const auto store = [&](int c, int q, V<double> sum) {
+      Y* const to = y + c * y_stride + q * lanes<double>;
+      if constexpr (sizeof(Y) == 4)
+        hn::StoreU(hn::DemoteTo(result, sum), result, to);
+      else
+        hn::StoreU(sum, result, to);
+    };
+    if (x == nullptr) return by_doubles([&](int c, int q) { store(c, q, total(c, q, first)); });
+    by_doubles([&](int c, int q) {
+      const V<double> addend = load(Packed<Y>(), wide, x + c * x_stride + q * lanes<double>);
+      store(c, q, hn::MulAdd(factor, addend, total(c, q, first)));
+    });
+  };
+  constexpr std::ptrdiff_t most = mfac_float_rows;
+  if (sizeof(T) == 8 || m <= most) {
+    add(m);
+    return results(true);
+  }
+  for (std::ptrdiff_t i = 0; i + most < m; i += most) {
+    add(most);
+    by_doubles(
+        [&](int c, int q) { hn::Store(total(c, q, i == 0), wide, totals[c] + q * lanes<double>); });
+  }
+  add(m - (m - 1) / most * most);
+  results(false);
+}
+
+template <class T, class Y>
+void combine_packed(const Rows& rows, const T* factors, const double* inverses, std::ptrdiff_t k,
+                    T* room, double scale, const Y* x, std::ptrdiff_t x_stride, Y* y,
+                    std::ptrdiff_t y_stride) {
+  constexpr std::ptrdiff_t step = sum_lanes<T>, width = mfac_copied;
+  by_storage(rows.storage, [&](auto held) {
+    using Type = typename decltype(held)::Type;
+    // As float unless more digits are held.
+    using Copy = std::conditional_t<sizeof(T) == 8 && sizeof(Type) == 8, double, float>;
+    auto* const copy = reinterpret_cast<Copy*>(room);
+    const std::ptrdiff_t groups = mfac_groups(k);
+    for (std::ptrdiff_t begin = 0; begin < rows.n; begin += width) {
+      const auto* const g = reinterpret_cast<const Type*>(rows.numbers) + begin;
+      const std::ptrdiff_t n = std::min(width, rows.n - begin);
+      for (std::ptrdiff_t i = 0; i < rows.m; ++i)
+        by_vectors(g + i * rows.stride, n, step, [&](const Type* from, std::ptrdiff_t j) {
+#pragma GCC unroll 16
+          for (std::ptrdiff_t p = 0; p < step; p += lanes<Copy>)
+            hn::Store(load(held, Tag<Copy>(), from + p), Tag<Copy>(),
+                      copy + j * rows.m + i * step + p);
+        });
+      // The same rows of the next columns, and vectors, a part at a time.
+      constexpr std::ptrdiff_t line = 64 / sizeof(Type), y_line = 64 / sizeof(Y);
+      const std::ptrdiff_t parts = (n + step - 1) / step * groups;
+      const std::ptrdiff_t ahead = std::min(n + width, rows.n + rows.ahead - begin);
+      std::ptrdiff_t part = 0;
+      for (std::ptrdiff_t j = 0; j < n; j += step) {
+        const T* a = factors;
+        for (std::ptrdiff_t group = 0; group < groups; ++group, ++part) {
+          for (std::ptrdiff_t r = rows.m * part / parts; r < rows.m * (part + 1) / parts; ++r)
+            for (std::ptrdiff_t at = n; at < ahead; at += line)
+              __builtin_prefetch(g + r * rows.stride + at, 0, 2);
+          if (x != nullptr)
+            for (std::ptrdiff_t c = k * part / parts; c < k * (part + 1) / parts; ++c)
+              for (std::ptrdiff_t at = n; at < n + width; at += y_line)
+                __builtin_prefetch(x + c * x_stride + begin + at, 0, 2);
+          const std::ptrdiff_t c = k * group / groups;
+          const Y* addend = x == nullptr ? nullptr : x + c * x_stride + begin + j;
+          std::ptrdiff_t addend_stride = x_stride;
+          const auto add = [&](auto K) {
+            alignas(64) Y rest[K][step];
+            if (x != nullptr && j + step > n) {
+              for (int i = 0; i < K; ++i)
+                std::fill(std::copy_n(addend + i * x_stride, n - j, rest[i]), rest[i] + step, Y{0});
+              addend = rest[0];
+              addend_stride = step;
+            }
+            combine_block<K>(copy + j * rows.m, rows.m, a, inverses + c, scale, addend,
+                             addend_stride, y + c * y_stride + begin + j, y_stride);
+            a += K * rows.m;
+          };
+          switch (k * (group + 1) / groups - c) {
+            case 3:
+              add(std::integral_constant<int, 3>());
+              break;
+            case 4:
+              add(std::integral_constant<int, 4>());
+              break;
+            case 5:
+              add(std::integral_constant<int, 5>());
+              break;
+            case 6:
+              add(std::integral_constant<int, 6>());
+              break;
+          }
+        }
+      }
+    }
+  });
+}
+#endif
+
 template <class T>
 void combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* a,
              std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride, bool fresh) {
@@ -935,6 +1084,21 @@ void finish(const double* sum, std::ptrdiff_t n, double scale, const T* x, T* y,
   few(j, n);
 }
 
+template <class T>
+void copy(const T* from, std::ptrdiff_t n, T* to, bool stream) {
+  constexpr std::ptrdiff_t size = lanes<T>;
+  const Tag<T> tag;
+  std::ptrdiff_t j = 0;
+  if (stream) {
+    const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(to) % (size * sizeof(T));
+    j = std::min(
+        n, static_cast<std::ptrdiff_t>((size * sizeof(T) - past) % (size * sizeof(T)) / sizeof(T)));
+    std::copy_n(from, j, to);
+    for (; j + size <= n; j += size) hn::Stream(hn::LoadU(tag, from + j), tag, to + j);
+  }
+  std::copy(from + j, from + n, to + j);
+}
+
 void add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total) {
   const Tag<double> tag;
   const auto factor = hn::Set(tag, scale);
@@ -991,6 +1155,12 @@ void finish_float(const double* sum, std::ptrdiff_t n, double scale, const float
   finish(sum, n, scale, x, y, stream);
 }
 
+void copy_double(const double* from, std::ptrdiff_t n, double* to, bool stream) {
+  copy(from, n, to, stream);
+}
+void copy_float(const float* from, std::ptrdiff_t n, float* to, bool stream) {
+  copy(from, n, to, stream);
+}
 #if HWY_MAX_BYTES == 32
 std::ptrdiff_t panel_rows_double() { return panel_rows<double>; }
 std::ptrdiff_t panel_rows_float() { return panel_rows<float>; }
@@ -1006,6 +1176,26 @@ void panel_products_float(const float* a, int rows, const float* b, int others, 
                           double* out, std::ptrdiff_t out_stride) {
   panel_products(a, rows, b, others, n, out, out_stride);
 }
+void combine_packed_double_double(const Rows& rows, const double* factors, const double* inverses,
+                                  std::ptrdiff_t k, double* copy, double scale, const double* x,
+                                  std::ptrdiff_t x_stride, double* y, std::ptrdiff_t y_stride) {
+  combine_packed(rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+void combine_packed_double_float(const Rows& rows, const double* factors, const double* inverses,
+                                 std::ptrdiff_t k, double* copy, double scale, const float* x,
+                                 std::ptrdiff_t x_stride, float* y, std::ptrdiff_t y_stride) {
+  combine_packed(rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+void combine_packed_float_double(const Rows& rows, const float* factors, const double* inverses,
+                                 std::ptrdiff_t k, float* copy, double scale, const double* x,
+                                 std::ptrdiff_t x_stride, double* y, std::ptrdiff_t y_stride) {
+  combine_packed(rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+void combine_packed_float_float(const Rows& rows, const float* factors, const double* inverses,
+                                std::ptrdiff_t k, float* copy, double scale, const float* x,
+                                std::ptrdiff_t x_stride, float* y, std::ptrdiff_t y_stride) {
+  combine_packed(rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
 #else
 std::ptrdiff_t panel_rows_double() { return 0; }
 std::ptrdiff_t panel_rows_float() { return 0; }
@@ -1013,6 +1203,15 @@ void pack_double(const Rows&, std::ptrdiff_t, double*) {}
 void pack_float(const Rows&, std::ptrdiff_t, float*) {}
 void panel_products_double(const double*, int, const double*, int, std::ptrdiff_t, double*,
                            std::ptrdiff_t) {}
+void combine_packed_double_double(const Rows&, const double*, const double*, std::ptrdiff_t,
+                                  double*, double, const double*, std::ptrdiff_t, double*,
+                                  std::ptrdiff_t) {}
+void combine_packed_double_float(const Rows&, const double*, const double*, std::ptrdiff_t, double*,
+                                 double, const float*, std::ptrdiff_t, float*, std::ptrdiff_t) {}
+void combine_packed_float_double(const Rows&, const float*, const double*, std::ptrdiff_t, float*,
+                                 double, const double*, std::ptrdiff_t, double*, std::ptrdiff_t) {}
+void combine_packed_float_float(const Rows&, const float*, const double*, std::ptrdiff_t, float*,
+                                double, const float*, std::ptrdiff_t, float*, std::ptrdiff_t) {}
 void panel_products_float(const float*, int, const float*, int, std::ptrdiff_t, double*,
                           std::ptrdiff_t) {}
 #endif
@@ -1034,6 +1233,12 @@ HWY_EXPORT(pack_double);
 HWY_EXPORT(pack_float);
 HWY_EXPORT(panel_products_double);
 HWY_EXPORT(panel_products_float);
+HWY_EXPORT(combine_packed_double_double);
+HWY_EXPORT(combine_packed_double_float);
+HWY_EXPORT(combine_packed_float_double);
+HWY_EXPORT(combine_packed_float_float);
+HWY_EXPORT(copy_double);
+HWY_EXPORT(copy_float);
 HWY_EXPORT(combine_double);
 HWY_EXPORT(combine_float);
 HWY_EXPORT(convert_double);
@@ -1095,6 +1300,42 @@ template <>
 void mfac_panel_products(const float* a, int rows, const float* b, int others, std::ptrdiff_t n,
                          double* out, std::ptrdiff_t out_stride) {
   HWY_DYNAMIC_DISPATCH(panel_products_float)(a, rows, b, others, n, out, out_stride);
+}
+template <>
+void mfac_combine_packed(const Rows& rows, const double* factors, const double* inverses,
+                         std::ptrdiff_t k, double* copy, double scale, const double* x,
+                         std::ptrdiff_t x_stride, double* y, std::ptrdiff_t y_stride) {
+  HWY_DYNAMIC_DISPATCH(combine_packed_double_double)
+  (rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+template <>
+void mfac_combine_packed(const Rows& rows, const double* factors, const double* inverses,
+                         std::ptrdiff_t k, double* copy, double scale, const float* x,
+                         std::ptrdiff_t x_stride, float* y, std::ptrdiff_t y_stride) {
+  HWY_DYNAMIC_DISPATCH(combine_packed_double_float)
+  (rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+template <>
+void mfac_combine_packed(const Rows& rows, const float* factors, const double* inverses,
+                         std::ptrdiff_t k, float* copy, double scale, const double* x,
+                         std::ptrdiff_t x_stride, double* y, std::ptrdiff_t y_stride) {
+  HWY_DYNAMIC_DISPATCH(combine_packed_float_double)
+  (rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+template <>
+void mfac_combine_packed(const Rows& rows, const float* factors, const double* inverses,
+                         std::ptrdiff_t k, float* copy, double scale, const float* x,
+                         std::ptrdiff_t x_stride, float* y, std::ptrdiff_t y_stride) {
+  HWY_DYNAMIC_DISPATCH(combine_packed_float_float)
+  (rows, factors, inverses, k, copy, scale, x, x_stride, y, y_stride);
+}
+template <>
+void mfac_copy(const double* from, std::ptrdiff_t n, double* to, bool stream) {
+  HWY_DYNAMIC_DISPATCH(copy_double)(from, n, to, stream);
+}
+template <>
+void mfac_copy(const float* from, std::ptrdiff_t n, float* to, bool stream) {
+  HWY_DYNAMIC_DISPATCH(copy_float)(from, n, to, stream);
 }
 template <>
 void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,

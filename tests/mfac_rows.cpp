@@ -408,7 +408,7 @@ TEST_CASE("sums over gradients are right for all sizes", "[mfac]") {
 TEST_CASE("sums over gradients are right for all types", "[mfac]") {
   for (const Storage storage : storages)
     for (const auto accumulation : {Accumulation::float64, Accumulation::float32})
-      for (const std::ptrdiff_t k : {0, 1, 2, 4, 33}) {
+      for (const std::ptrdiff_t k : {0, 1, 2, 4, 13, 33}) {
         const Case c = make_case(19, 2100, k, {k, 2100 - 3 * k}, 77);
         check_case<double>(c, storage, accumulation, 1);
         check_case<float>(c, storage, accumulation, 1);
@@ -488,16 +488,17 @@ TEST_CASE("sums are right on each instruction set", "[mfac]") {
 TEST_CASE("accumulation in float keeps to the range of double", "[mfac]") {
   // Squares, or products with x and a, are far beyond what float holds.
   for (const double size : {1e-44, 1e-38, 1e-25, 1.0, 1e25, 1e37})
-    for (const double x_size : {1e-140, 1.0, 1e140}) {
-      INFO(size << ", " << x_size);
-      Case c = make_case(9, 600, 2, {0, 600}, 31);
-      for (std::size_t i = 0; i < c.rows.size(); ++i)
-        c.rows[i] =
-            static_cast<float>(c.rows[i] * size * std::ldexp(1.0, -static_cast<int>(i / 600)));
-      for (double& v : c.x) v *= x_size;
-      for (double& v : c.a) v *= x_size;
-      check_case<double>(c, Storage::float32, Accumulation::float32, 2);
-    }
+    for (const double x_size : {1e-140, 1.0, 1e140})
+      for (const std::ptrdiff_t k : {2, 8}) {
+        INFO(size << ", " << x_size << ", " << k);
+        Case c = make_case(9, 600, k, {0, 600}, 31);
+        for (std::size_t i = 0; i < c.rows.size(); ++i)
+          c.rows[i] =
+              static_cast<float>(c.rows[i] * size * std::ldexp(1.0, -static_cast<int>(i / 600)));
+        for (double& v : c.x) v *= x_size;
+        for (double& v : c.a) v *= x_size;
+        check_case<double>(c, Storage::float32, Accumulation::float32, 2);
+      }
 }
 
 TEST_CASE("numbers that are not finite show in the diagonal", "[mfac]") {

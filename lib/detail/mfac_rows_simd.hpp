@@ -87,6 +87,25 @@ void mfac_combine(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, c
                   std::ptrdiff_t a_stride, std::ptrdiff_t k, T* sum, std::ptrdiff_t stride,
                   bool fresh);
 
+/// Rows whose sum is formed in float before it goes to the sum in double.
+inline constexpr std::ptrdiff_t mfac_float_rows = 64;
+/// Columns that mfac_combine_packed copies at a time: m times as many numbers.
+inline constexpr std::ptrdiff_t mfac_copied = 48;
+/// Groups of k >= 3 vectors, of 3 to 6 each, as many as sums have registers: group i begins with
+/// vector k i / groups.
+constexpr std::ptrdiff_t mfac_groups(std::ptrdiff_t k) { return (k + 5) / 6; }
+/// y_c = scale x_c + sum over all rows of a_ci g_i, rounded to Y; x may be null, and y has room for
+/// a multiple of mfac_step. Sums are what mfac_combine and, of float, mfac_add_scaled make of them,
+/// with `inverses` of each vector. factors: group by group, row by row. Where mfac_panel_rows() is
+/// not 0.
+template <class T, class Y>
+void mfac_combine_packed(const Rows& rows, const T* factors, const double* inverses,
+                         std::ptrdiff_t k, T* copy, double scale, const Y* x,
+                         std::ptrdiff_t x_stride, Y* y, std::ptrdiff_t y_stride);
+/// to_j = from_j, past the caches if `stream`.
+template <class T>
+void mfac_copy(const T* from, std::ptrdiff_t n, T* to, bool stream);
+
 /// Columns of W = L^-1 G at a time, and rows: what L is padded to.
 inline constexpr std::ptrdiff_t mfac_solve_columns = 48;
 inline constexpr std::ptrdiff_t mfac_solve_rows = 4;
