@@ -190,13 +190,21 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
 
 int main(int argc, char** argv) {
   std::vector<std::pair<std::ptrdiff_t, std::ptrdiff_t>> sizes;
-  for (int i = 1; i + 1 < argc; i += 2) {
+  for (int i = 1; i < argc; i += 2) {
     const std::string option = argv[i];
-    const long value = std::max(1L, std::atol(argv[i + 1]));
-    if (option == "--threads") threads = static_cast<int>(value);
-    if (option == "--rounds") rounds = static_cast<int>(value);
-    if (option == "--dimension") sizes.emplace_back(64, value);
-    if (option == "--rows" && !sizes.empty()) sizes.back().first = value;
+    const long value = i + 1 < argc ? std::max(1L, std::atol(argv[i + 1])) : 0;
+    if (value > 0 && option == "--threads") {
+      threads = static_cast<int>(value);
+    } else if (value > 0 && option == "--rounds") {
+      rounds = static_cast<int>(value);
+    } else if (value > 0 && option == "--dimension") {
+      sizes.emplace_back(64, value);
+    } else if (value > 0 && option == "--rows" && !sizes.empty()) {
+      sizes.back().first = value;
+    } else {
+      std::cerr << "bench_mfac_rows [--threads N] [--rounds N] [--dimension D --rows M]...\n";
+      return 2;
+    }
   }
   if (sizes.empty()) sizes = {{256, 100000}, {64, 1000000}, {64, 1 << 20}};
   openblas_set_num_threads(threads);
