@@ -184,7 +184,7 @@ struct Frame {
 
 HWY_INLINE Frame frame(V v, V x) {
   const D d;
-  const V a = hn::Max(v, x), b = hn::Xor3(v, x, a);
+  const V a = hn::Max(v, x), b = hn::Xor3(v, x, a);  // b: the other of the two
   const Pair aa = product_exact(a, a);
   const V square = hn::MulAdd(b, b, aa.hi);
   const V square_lo = hn::Sub(aa.lo, minus_product(hn::Sub(square, aa.hi), b, b));
