@@ -195,6 +195,14 @@ std::vector<double> sum_of_tiles(const Gradients& gradients, Columns columns, st
   return std::move(sums[0]);
 }
 
+/// Rows from row `first` on, columns [from, from + rows.n) or what there is of them.
+void send_rows(const Rows& rows, std::ptrdiff_t from, std::ptrdiff_t first, Ahead& ahead) {
+  const std::ptrdiff_t size = item_size(rows.storage);
+  const std::ptrdiff_t n = std::min(rows.n, rows.n + rows.ahead - from);
+  for (std::ptrdiff_t i = first; i < rows.m; ++i)
+    ahead.add(rows.numbers + (i * rows.stride + from) * size, n * size);
+}
+
 /// A power of two that brings what is at most `largest` to about 2^target, and its inverse: squares
 /// of small floats are zero.
 struct Scale {
@@ -232,7 +240,8 @@ bool well_placed(const Rows& rows, std::ptrdiff_t size, std::ptrdiff_t panel) {
 
 /// The Gram matrix of a tile, formed in T from the second cache, `panel` rows against four at a
 /// time: where they lie, or copied, as double where that is what they are held as and as float
-/// else. Or, of what is held as T and where registers are few, panel against panel.
+/// else. Or, of what is held as T or as fewer digits and where registers are few, panel against
+/// panel, unless of few rows what packing takes is much beside the products.
 template <class T>
 class GramTile {
  public:
@@ -241,8 +250,9 @@ class GramTile {
       : m_(m), threads_(threads), scaled_(scaled), by_panels_(by_panels) {}
 
   /// Whether tiles are multiplied panel against panel, which are not scaled.
-  static bool by_panels(Storage storage, bool scaled) {
-    return !scaled && mfac_panel_rows<T>() > 0 && (sizeof(T) == 4 || storage == Storage::float64);
+  static bool by_panels(std::ptrdiff_t m, Storage storage, bool scaled) {
+    if (scaled || mfac_panel_rows<T>() == 0) return false;
+    return sizeof(T) == 8 ? storage == Storage::float64 : storage != Storage::float32 || m > 128;
   }
 
   /// Of few rows this tile and the next fit into the second cache; of many a panel does, and sums
@@ -327,8 +337,21 @@ class GramTile {
   template <class Held>
   void add_as(const Rows& rows, double* sums) {
     const Operand<Held> operand = operand_of<Held>(rows);
-    for_groups({R, panel},
-               [&](const Group& group) { multiply(rows, operand, group, sums + group.at); });
+    if (sizeof(T) == 8 || threads_ > 1 || mfac_panel_rows<T>() == 0)
+      return for_groups({R, panel}, [&](const Group& group) {
+        multiply(rows, operand, group, sums + group.at, nullptr);
+      });
+    // What groups use next: rows where they lie, of this tile and then of the next one.
+    const bool copied = bytes_of(operand.numbers) != rows.numbers;
+    Ahead ahead(copied ? m_ : 6 * R);
+    if (!copied)
+      for (std::ptrdiff_t column = 0; column < m_; column += panel)
+        send_rows(rows, 0, column, ahead);
+    if (rows.ahead > 0) send_rows(rows, rows.n, 0, ahead);
+    for_groups({R, panel}, [&](const Group& group) {
+      if (!copied) ahead.use(group.rows);
+      multiply(rows, operand, group, sums + group.at, &ahead);
+    });
   }
 
   void add_panels(const Rows& rows, double* sums) {
@@ -373,8 +396,8 @@ class GramTile {
   }
 
   template <class Held>
-  void multiply(const Rows& all, const Operand<Held>& operand, const Group& group,
-                double* sums) const {
+  void multiply(const Rows& all, const Operand<Held>& operand, const Group& group, double* sums,
+                Ahead* send) const {
     const Held* rows[R];
     for (std::ptrdiff_t r = 0; r < R; ++r)
       rows[r] = operand.numbers + std::min(group.row + r, m_ - 1) * operand.stride;
@@ -383,17 +406,17 @@ class GramTile {
     const std::ptrdiff_t n = round_up(all.n, mfac_step), k = group.columns;
     const std::ptrdiff_t ahead = std::min(all.n, all.ahead);
     const bool diagonal = group.row < group.column + panel;
-    constexpr std::ptrdiff_t some = 12;
+    const std::ptrdiff_t some = send == nullptr ? 12 : panel;
     double some_sums[R * panel];
     double* const to = scaled_ ? some_sums : sums;
     if (scaled_) std::fill_n(some_sums, R * k, 0.0);
     for (std::ptrdiff_t c = 0; c < k; c += some) {
       // the same rows of the next tile, a part at a time
-      if (diagonal)
+      if (diagonal && send == nullptr)
         mfac_prefetch(all, group.row, group.row + count, all.n + ahead * c / k,
                       all.n + ahead * std::min(c + some, k) / k);
       mfac_dots<T>(rows, count, others + c * operand.stride, operand.stride, std::min(some, k - c),
-                   n, to + R * c, R);
+                   n, to + R * c, R, send);
     }
     for (std::ptrdiff_t c = 0; scaled_ && c < k; ++c)
       for (std::ptrdiff_t r = 0; r < count; ++r)
@@ -445,10 +468,10 @@ class ProjectTile {
     if (squares != nullptr)
       for (std::ptrdiff_t c = 0; c < k; ++c)
         squares[c] += mfac_square(storage_of<X>, vector(first + c, begin), rows.n);
-    const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, 0};
-    const bool by_panels = k >= least_by_panels && mfac_panel_rows<T>() > 0;
+    const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, rows.ahead};
     if constexpr (sizeof(T) == 8)
-      if (by_panels) return panel_products(rows, vectors, sums);
+      if (k >= least_by_panels && mfac_panel_rows<T>() > 0)
+        return panel_products(rows, vectors, sums);
     const std::ptrdiff_t stride = padded<T>(rows.n);
     T* const packed = packed_.resized(k * stride);
     if constexpr (sizeof(T) == 8) {
@@ -473,7 +496,8 @@ class ProjectTile {
         }
         scales.push_back(scale);
       }
-      if (by_panels)
+      // Of fewer digits rows are converted once, when they are packed.
+      if (k >= least_by_panels && mfac_panel_rows<T>() > 0 && rows.storage != storage_of<T>)
         panel_products(rows, {storage_of<T>, bytes_of(packed), stride, k, rows.n, 0}, scaled);
       else
         products(rows, vectors, packed, stride, scaled);
@@ -491,13 +515,28 @@ class ProjectTile {
   /// Some rows at a time, and of the vectors of the next tile as well.
   void products(const Rows& rows, const Rows& vectors, const T* packed, std::ptrdiff_t stride,
                 double* out) const {
-    const std::ptrdiff_t k = vectors.m, some = k <= 3 ? rows.m : mfac_combine_rows;
+    const std::ptrdiff_t k = vectors.m;
+    if (k > 3 && mfac_panel_rows<T>() > 0) {
+      constexpr std::ptrdiff_t R = mfac_dots_rows;
+      Ahead ahead(6 * R);
+      send_rows(rows, 0, 0, ahead);
+      if (rows.ahead > 0) {
+        send_rows(vectors, rows.n, 0, ahead);
+        send_rows(rows, rows.n, 0, ahead);
+      }
+      for (std::ptrdiff_t i = 0; i < rows.m; i += R) {
+        ahead.use(R);
+        mfac_project(rows, i, std::min(i + R, rows.m), packed, stride, k, out, &ahead);
+      }
+      return;
+    }
+    const std::ptrdiff_t some = k <= 3 ? rows.m : mfac_combine_rows;
     for (std::ptrdiff_t i = 0; i < rows.m; i += some) {
       const std::ptrdiff_t last = std::min(i + some, rows.m);
       if (some < rows.m)
         mfac_prefetch(vectors, k * i / rows.m, k * last / rows.m, rows.n,
                       rows.n + std::min(rows.n, rows.ahead));
-      mfac_project(rows, i, last, packed, stride, k, out);
+      mfac_project(rows, i, last, packed, stride, k, out, nullptr);
     }
   }
 
@@ -726,7 +765,7 @@ std::vector<double> gram_in(const Gradients& gradients, Columns columns, int thr
   const std::ptrdiff_t m = gradients.rows(), results = GramTile<T>::size(m, false) + more_results;
   const bool shared = m >= least_shared;
   const auto run = [&](bool scaled) {
-    const bool by_panels = GramTile<T>::by_panels(gradients.storage(), scaled);
+    const bool by_panels = GramTile<T>::by_panels(m, gradients.storage(), scaled);
     const std::ptrdiff_t size = GramTile<T>::size(m, by_panels);
     auto sums = sum_of_tiles(
         gradients, columns, GramTile<T>::width(m, gradients.storage()), results,

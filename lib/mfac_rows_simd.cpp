@@ -94,37 +94,40 @@ HWY_INLINE V<double> load(Held held, Tag<double> tag, const std::uint16_t* from)
 template <class T>
 using Packed = std::conditional_t<sizeof(T) == 8, Float64, Float32>;
 
-/// The numbers of a sum, halves first.
-HWY_INLINE double fold(const double* sum) {
-  double half[4], quarter[2];
-  for (int i = 0; i < 4; ++i) half[i] = sum[i] + sum[i + 4];
-  for (int i = 0; i < 2; ++i) quarter[i] = half[i] + half[i + 2];
-  return quarter[0] + quarter[1];
-}
-HWY_INLINE double fold(const float* sum) {
-  float eighth[8], half[4], quarter[2];
-  for (int i = 0; i < 8; ++i) eighth[i] = sum[i] + sum[i + 8];
-  for (int i = 0; i < 4; ++i) half[i] = eighth[i] + eighth[i + 4];
-  for (int i = 0; i < 2; ++i) quarter[i] = half[i] + half[i + 2];
-  return double{quarter[0] + quarter[1]};
+/// Numbers of a sum that are left when the second half has been added to the first, as is done
+/// first, where each half is one vector.
+template <class T>
+inline constexpr std::ptrdiff_t kept_lanes = sum_lanes<T> == 2 * lanes<T> ? lanes<T> : sum_lanes<T>;
+
+/// A sum's numbers, or the first `count` of them that are left, halves first.
+template <class T, std::ptrdiff_t count = kept_lanes<T>>
+HWY_INLINE double fold(const T* sum) {
+  T numbers[count];
+  std::copy_n(sum, count, numbers);
+  for (std::ptrdiff_t half = count / 2; half > 0; half /= 2)
+    for (std::ptrdiff_t i = 0; i < half; ++i) numbers[i] += numbers[i + half];
+  return double{numbers[0]};
 }
 
-/// out[r] += the numbers of sum r of `count`, one after the other; four at a time, to the same
+/// out[r] += the numbers left of sum r of `count`, one after the other; four at a time, to the same
 /// bits.
 template <class T>
 HWY_INLINE void add_folded(const T* sums, int count, double* out) {
   constexpr std::ptrdiff_t step = sum_lanes<T>;
   int r = 0;
 #if HWY_MAX_BYTES >= 32
+  const auto half = [&](auto tag, int i) {
+    const T* const at = sums + (r + i) * step;
+    if constexpr (kept_lanes<T> == step)
+      return hn::Add(hn::Load(tag, at), hn::Load(tag, at + step / 2));
+    else
+      return hn::Load(tag, at);
+  };
+  const hn::CappedTag<double, 4> four;
   if constexpr (std::is_same_v<T, double>) {
-    const hn::CappedTag<double, 4> four;
     for (; r + 4 <= count; r += 4) {
-      const auto half = [&](int i) {
-        const double* const at = sums + (r + i) * step;
-        return hn::Add(hn::Load(four, at), hn::Load(four, at + 4));
-      };
       const auto quarters = [&](int i) {
-        const auto a = half(i), b = half(i + 1);
+        const auto a = half(four, i), b = half(four, i + 1);
         return hn::Add(hn::ConcatLowerLower(four, b, a), hn::ConcatUpperUpper(four, b, a));
       };
       const auto a = quarters(0), b = quarters(2);
@@ -133,22 +136,17 @@ HWY_INLINE void add_folded(const T* sums, int count, double* out) {
     }
   } else {
     const hn::CappedTag<float, 8> eight;
-    const hn::CappedTag<double, 4> four;
     for (; r + 4 <= count; r += 4) {
-      const auto eighth = [&](int i) {
-        const float* const at = sums + (r + i) * step;
-        return hn::Add(hn::Load(eight, at), hn::Load(eight, at + 8));
-      };
-      const auto halves = [&](int i) {
-        const auto a = eighth(i), b = eighth(i + 1);
+      const auto quarters = [&](int i) {
+        const auto a = half(eight, i), b = half(eight, i + 1);
         return hn::Add(hn::ConcatLowerLower(eight, b, a), hn::ConcatUpperUpper(eight, b, a));
       };
       // Pairs of floats are shuffled as one number.
       const hn::RepartitionToWide<decltype(eight)> pairs;
-      const auto a = hn::BitCast(pairs, halves(0)), b = hn::BitCast(pairs, halves(2));
-      const auto quarters = hn::Add(hn::BitCast(eight, hn::ConcatEven(pairs, b, a)),
-                                    hn::BitCast(eight, hn::ConcatOdd(pairs, b, a)));
-      const auto twice = hn::Add(quarters, hn::Shuffle2301(quarters));
+      const auto a = hn::BitCast(pairs, quarters(0)), b = hn::BitCast(pairs, quarters(2));
+      const auto eighths = hn::Add(hn::BitCast(eight, hn::ConcatEven(pairs, b, a)),
+                                   hn::BitCast(eight, hn::ConcatOdd(pairs, b, a)));
+      const auto twice = hn::Add(eighths, hn::Shuffle2301(eighths));
       const auto sum = hn::PromoteTo(four, hn::LowerHalf(hn::ConcatEven(eight, twice, twice)));
       hn::StoreU(hn::Add(hn::LoadU(four, out + r), sum), four, out + r);
     }
@@ -221,65 +219,154 @@ HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std
   }
 }
 
-/// out[out_stride q + r] += a_r . b_q; b has zeros behind the last number. Parts: vectors of a sum
-/// that are formed in one pass over the numbers.
+/// Steps of a sum while which a line is sent ahead.
+inline constexpr std::ptrdiff_t steps_of_line = 4;
+
+/// Numbers [pass, pass + Parts vectors) of sums of a_r b_q, R Q of them and `step` numbers apart,
+/// from 0 if `fresh`. lower: where the first half of the sums is, to which this one is added, or
+/// null. A function of its own: GCC keeps 12 sums and what they take in 16 registers only in a loop
+/// that is alone.
 template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
-HWY_INLINE void add_dots(Held held, const typename Held::Type* const* a, int rows, const Other* b,
-                         std::ptrdiff_t stride, std::ptrdiff_t n, double* out,
-                         std::ptrdiff_t out_stride) {
+HWY_NOINLINE void form_sums(Held held, const typename Held::Type* const* a, std::ptrdiff_t n,
+                            const Other* b, std::ptrdiff_t stride, T* sums, bool fresh, T* lower,
+                            [[maybe_unused]] Ahead* ahead) {
   constexpr std::ptrdiff_t step = sum_lanes<T>;
-  const std::ptrdiff_t whole = n / step * step;
-  alignas(64) typename Held::Type rest[R][step];
-  const typename Held::Type* rows_of_rest[R];
-  if (whole < n)
-    for (int r = 0; r < R; ++r) {
-      std::fill(std::copy_n(a[r] + whole, n - whole, rest[r]), rest[r] + step, 0);
-      rows_of_rest[r] = rest[r];
+  const Tag<T> tag;
+  const typename Held::Type* rows[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) rows[r] = a[r];
+  V<T> sum[R][Q][Parts];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int q = 0; q < Q; ++q)
+#pragma GCC unroll 16
+      for (int p = 0; p < Parts; ++p)
+        sum[r][q][p] =
+            fresh ? hn::Zero(tag) : hn::Load(tag, sums + (q * R + r) * step + p * lanes<T>);
+  std::ptrdiff_t j = 0;
+#if HWY_MAX_BYTES == 32
+  if constexpr (!Streamed)
+    if (ahead != nullptr) {
+      const std::ptrdiff_t lines = n / (steps_of_line * step);
+      const std::byte* line = ahead->next(lines);
+      const std::ptrdiff_t size = line == nullptr ? 0 : 64;
+      if (line == nullptr) line = reinterpret_cast<const std::byte*>(sums);
+      for (std::ptrdiff_t i = 0; i < lines; ++i, line += size) {
+        __builtin_prefetch(line, 0, 2);
+#pragma GCC unroll 16
+        for (std::ptrdiff_t s = 0; s < steps_of_line; ++s, j += step)
+          add_products<R, Q, Parts, false, T>(held, rows, j, b + j, stride, sum);
+      }
     }
-  alignas(64) T sums[R * Q * step];
-  for (std::ptrdiff_t pass = 0; pass < step; pass += Parts * lanes<T>) {
-    V<T> sum[R][Q][Parts];
+#endif
+  for (; j < n; j += step)
+    add_products<R, Q, Parts, Streamed, T>(held, rows, j, b + j, stride, sum);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-      for (int q = 0; q < Q; ++q)
+    for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 16
-        for (int p = 0; p < Parts; ++p) sum[r][q][p] = hn::Zero(Tag<T>());
-    for (std::ptrdiff_t j = pass; j < whole; j += step)
-      add_products<R, Q, Parts, Streamed, T>(held, a, j, b + j, stride, sum);
-    if (whole < n)
-      add_products<R, Q, Parts, false, T>(held, rows_of_rest, pass, b + whole + pass, stride, sum);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-      for (int q = 0; q < Q; ++q)
-#pragma GCC unroll 16
-        for (int p = 0; p < Parts; ++p)
-          hn::Store(sum[r][q][p], Tag<T>(), sums + (q * R + r) * step + pass + p * lanes<T>);
-  }
-  for (int q = 0; q < Q; ++q) add_folded(sums + q * R * step, rows, out + q * out_stride);
+      for (int p = 0; p < Parts; ++p) {
+        const std::ptrdiff_t at = (q * R + r) * step + p * lanes<T>;
+        if (lower == nullptr)
+          hn::Store(sum[r][q][p], tag, sums + at);
+        else
+          hn::Store(hn::Add(hn::Load(tag, lower + at), sum[r][q][p]), tag, lower + at);
+      }
 }
 
-/// Calls between(i) before each of the groups of right-hand sides.
+/// Sums of a_r b_q for whole steps of numbers, from 0 if `fresh`; if these are the last, what is
+/// left of them is where add_folded() takes it from. Parts: vectors of a sum that are formed in one
+/// pass over the numbers.
+template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
+HWY_INLINE void add_sums(Held held, const typename Held::Type* const* a, std::ptrdiff_t n,
+                         const Other* b, std::ptrdiff_t stride, T* sums, bool fresh, bool last,
+                         Ahead* ahead) {
+  for (std::ptrdiff_t pass = 0; pass < sum_lanes<T>; pass += Parts * lanes<T>) {
+    const typename Held::Type* rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = a[r] + pass;
+    const bool halves = Parts == 1 && kept_lanes<T> < sum_lanes<T>;
+    form_sums<R, Q, Parts, Streamed>(held, rows, n, b + pass, stride, sums + pass, fresh,
+                                     last && halves && pass > 0 ? sums : nullptr, ahead);
+  }
+  if constexpr (Parts > 1 && kept_lanes<T> < sum_lanes<T>)
+    for (T* sum = sums; last && sum < sums + R * Q * sum_lanes<T>; sum += sum_lanes<T>)
+      hn::Store(hn::Add(hn::Load(Tag<T>(), sum), hn::Load(Tag<T>(), sum + lanes<T>)), Tag<T>(),
+                sum);
+}
+
+/// Where registers are few, numbers of 4 rows and 3 others that fit into the first cache, and
+/// groups of others whose sums wait there for the next such numbers.
+template <class Held, class Other>
+inline constexpr std::ptrdiff_t cached_numbers =
+    3072 / static_cast<std::ptrdiff_t>(std::max(sizeof(typename Held::Type), sizeof(Other)));
+inline constexpr std::ptrdiff_t waiting_groups = 8;
+
+/// out[out_stride q + r] += a_r . b_q for up to `groups` groups of Q; b has zeros behind the last
+/// number. Calls between(i) before each of the groups.
+template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other, class Between>
+HWY_INLINE void add_groups(Held held, const typename Held::Type* const* a, int rows, const Other* b,
+                           std::ptrdiff_t stride, std::ptrdiff_t groups, std::ptrdiff_t n,
+                           double* out, std::ptrdiff_t out_stride, Ahead* ahead,
+                           const Between& between) {
+  constexpr std::ptrdiff_t step = sum_lanes<T>, size = R * Q * step;
+  constexpr std::ptrdiff_t most = many_registers || Streamed ? 1 : waiting_groups;
+  const std::ptrdiff_t whole = n / step * step;
+  const std::ptrdiff_t some = many_registers || Streamed ? whole : cached_numbers<Held, Other>;
+  alignas(64) T sums[most * size];
+  const typename Held::Type* part[R];
+  alignas(64) typename Held::Type rest[R][step];
+  for (std::ptrdiff_t group = 0; group < groups; group += most) {
+    const std::ptrdiff_t count = std::min(most, groups - group);
+    std::ptrdiff_t j = 0;
+    do {
+      const std::ptrdiff_t here = std::min(some, whole - j);
+      for (int r = 0; r < R; ++r) part[r] = a[r] + j;
+      for (std::ptrdiff_t g = 0; g < count; ++g) {
+        if (j == 0) between(group + g);
+        add_sums<R, Q, Parts, Streamed>(held, part, here, b + (group + g) * Q * stride + j, stride,
+                                        sums + g * size, j == 0, j + here == n, ahead);
+      }
+      j += here;
+    } while (j < whole);
+    if (whole < n) {
+      for (int r = 0; r < R; ++r) {
+        std::fill(std::copy_n(a[r] + whole, n - whole, rest[r]), rest[r] + step, 0);
+        part[r] = rest[r];
+      }
+      for (std::ptrdiff_t g = 0; g < count; ++g)
+        add_sums<R, Q, Parts, false>(held, part, step, b + (group + g) * Q * stride + whole, stride,
+                                     sums + g * size, false, true, nullptr);
+    }
+    for (std::ptrdiff_t g = 0; g < count; ++g)
+      for (int q = 0; q < Q; ++q)
+        add_folded(sums + g * size + q * R * step, rows, out + ((group + g) * Q + q) * out_stride);
+  }
+}
+
+/// The same for any number k of others.
 template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other, class Between>
 void add_dots_of(Held held, const typename Held::Type* const* a, int rows, const Other* b,
                  std::ptrdiff_t stride, std::ptrdiff_t k, std::ptrdiff_t n, double* out,
-                 std::ptrdiff_t out_stride, const Between& between, std::ptrdiff_t group = 0) {
-  for (; k >= Q; k -= Q, b += Q * stride, out += Q * out_stride) {
-    between(group++);
-    add_dots<R, Q, Parts, Streamed, T>(held, a, rows, b, stride, n, out, out_stride);
-  }
+                 std::ptrdiff_t out_stride, Ahead* ahead, const Between& between,
+                 std::ptrdiff_t group = 0) {
+  const std::ptrdiff_t groups = k / Q, rest = k - Q * groups;
+  if (groups > 0)
+    add_groups<R, Q, Parts, Streamed, T>(held, a, rows, b, stride, groups, n, out, out_stride,
+                                         ahead, [&](std::ptrdiff_t i) { between(group + i); });
   if constexpr (Q > 1)
-    if (k > 0)
-      add_dots_of<R, Q - 1, Parts, Streamed, T>(held, a, rows, b, stride, k, n, out, out_stride,
-                                                between, group);
+    if (rest > 0)
+      add_dots_of<R, Q - 1, Parts, Streamed, T>(held, a, rows, b + Q * groups * stride, stride,
+                                                rest, n, out + Q * groups * out_stride, out_stride,
+                                                ahead, between, group + groups);
 }
 
 template <class T, class Held>
 void dots(const Held* const* a, int rows, const Held* b, std::ptrdiff_t stride, std::ptrdiff_t k,
-          std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
+          std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride, Ahead* ahead) {
   constexpr int Q = many_registers ? 6 : 3;
-  add_dots_of<4, Q, 1, false, T>(Packed<Held>(), a, rows, b, stride, k, n, out, out_stride,
+  add_dots_of<4, Q, 1, false, T>(Packed<Held>(), a, rows, b, stride, k, n, out, out_stride, ahead,
                                  [](std::ptrdiff_t) {});
 }
 
@@ -334,7 +421,7 @@ inline constexpr std::ptrdiff_t most_streamed = 3;
 
 template <int R, int Q, int Parts, bool Streamed, class Held, class T>
 void project_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last,
-                  const T* b, std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+                  const T* b, std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead) {
   const std::ptrdiff_t groups = (k + Q - 1) / Q;
   for (std::ptrdiff_t i = first; i < last; i += R) {
     SomeRows<R, Held> some(rows, i);
@@ -342,8 +429,8 @@ void project_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdif
     for (std::ptrdiff_t j = 0; j < rows.n; j += mfac_most_terms) {
       add_dots_of<R, Q, Parts, Streamed, T>(
           held, some.begin, count, b + j, stride, k, std::min(mfac_most_terms, rows.n - j), out + i,
-          rows.m, [&](std::ptrdiff_t group) {
-            if constexpr (!Streamed)
+          rows.m, ahead, [&](std::ptrdiff_t group) {
+            if (!Streamed && ahead == nullptr)
               prefetch_part<R, typename Held::Type>(rows, i + R, group, groups);
           });
       for (auto& row : some.begin) row += mfac_most_terms;
@@ -353,20 +440,20 @@ void project_rows(Held held, const Rows& rows, std::ptrdiff_t first, std::ptrdif
 
 template <class T>
 void project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* b,
-             std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
+             std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead) {
   by_storage(rows.storage, [&](auto held) {
     constexpr int parts = static_cast<int>(sum_lanes<T> / lanes<T>);
+    const auto run = [&]<int R, int Q, int Parts, bool Streamed>() {
+      project_rows<R, Q, Parts, Streamed>(held, rows, first, last, b, stride, k, out, ahead);
+    };
     if constexpr (many_registers && parts <= 2) {
-      if (k == 1)
-        return project_rows<8, 1, parts, true>(held, rows, first, last, b, stride, k, out);
-      if (k <= most_streamed)
-        return project_rows<8, 3, 1, true>(held, rows, first, last, b, stride, k, out);
-      return project_rows<4, 6, 1, false>(held, rows, first, last, b, stride, k, out);
+      if (k == 1) return run.template operator()<8, 1, parts, true>();
+      if (k <= most_streamed) return run.template operator()<8, 3, 1, true>();
+      run.template operator()<4, 6, 1, false>();
     } else {
-      if (k == 1 && parts <= 2)
-        return project_rows<4, 1, std::min(parts, 2), true>(held, rows, first, last, b, stride, k,
-                                                            out);
-      return project_rows<4, 2, 1, false>(held, rows, first, last, b, stride, k, out);
+      if (k == 1 && parts <= 2) return run.template operator()<4, 1, std::min(parts, 2), true>();
+      if (k <= most_streamed) return run.template operator()<4, 2, 1, false>();
+      run.template operator()<4, 3, 1, false>();
     }
   });
 }
@@ -1041,7 +1128,7 @@ double square(Storage storage, const std::byte* from, std::ptrdiff_t n) {
     });
     for (int p = 0; p < parts; ++p) hn::Store(sum[p], Tag<double>(), sums + p * lanes<double>);
   });
-  return fold(sums);
+  return fold<double, 8>(sums);
 }
 
 template <class T>
@@ -1109,24 +1196,27 @@ void add_scaled(const float* sum, std::ptrdiff_t n, double scale, double* total)
 
 // HWY_EXPORT takes no templates.
 void dots_double(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
-                 std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  dots<double>(a, rows, b, stride, k, n, out, out_stride);
+                 std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+                 Ahead* ahead) {
+  dots<double>(a, rows, b, stride, k, n, out, out_stride, ahead);
 }
 void dots_mixed(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
-                std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  dots<double>(a, rows, b, stride, k, n, out, out_stride);
+                std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+                Ahead* ahead) {
+  dots<double>(a, rows, b, stride, k, n, out, out_stride, ahead);
 }
 void dots_float(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
-                std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  dots<float>(a, rows, b, stride, k, n, out, out_stride);
+                std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+                Ahead* ahead) {
+  dots<float>(a, rows, b, stride, k, n, out, out_stride, ahead);
 }
 void project_double(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* b,
-                    std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
-  project(rows, first, last, b, stride, k, out);
+                    std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead) {
+  project(rows, first, last, b, stride, k, out, ahead);
 }
 void project_float(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* b,
-                   std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
-  project(rows, first, last, b, stride, k, out);
+                   std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead) {
+  project(rows, first, last, b, stride, k, out, ahead);
 }
 void combine_double(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* a,
                     std::ptrdiff_t a_stride, std::ptrdiff_t k, double* sum, std::ptrdiff_t stride,
@@ -1252,28 +1342,31 @@ HWY_EXPORT(add_scaled);
 
 template <>
 void mfac_dots<double>(const double* const* a, int rows, const double* b, std::ptrdiff_t stride,
-                       std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  HWY_DYNAMIC_DISPATCH(dots_double)(a, rows, b, stride, k, n, out, out_stride);
+                       std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+                       Ahead* ahead) {
+  HWY_DYNAMIC_DISPATCH(dots_double)(a, rows, b, stride, k, n, out, out_stride, ahead);
 }
 template <>
 void mfac_dots<double>(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
-                       std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  HWY_DYNAMIC_DISPATCH(dots_mixed)(a, rows, b, stride, k, n, out, out_stride);
+                       std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+                       Ahead* ahead) {
+  HWY_DYNAMIC_DISPATCH(dots_mixed)(a, rows, b, stride, k, n, out, out_stride, ahead);
 }
 template <>
 void mfac_dots<float>(const float* const* a, int rows, const float* b, std::ptrdiff_t stride,
-                      std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride) {
-  HWY_DYNAMIC_DISPATCH(dots_float)(a, rows, b, stride, k, n, out, out_stride);
+                      std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+                      Ahead* ahead) {
+  HWY_DYNAMIC_DISPATCH(dots_float)(a, rows, b, stride, k, n, out, out_stride, ahead);
 }
 template <>
 void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const double* b,
-                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
-  HWY_DYNAMIC_DISPATCH(project_double)(rows, first, last, b, stride, k, out);
+                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead) {
+  HWY_DYNAMIC_DISPATCH(project_double)(rows, first, last, b, stride, k, out, ahead);
 }
 template <>
 void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const float* b,
-                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out) {
-  HWY_DYNAMIC_DISPATCH(project_float)(rows, first, last, b, stride, k, out);
+                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead) {
+  HWY_DYNAMIC_DISPATCH(project_float)(rows, first, last, b, stride, k, out, ahead);
 }
 template <>
 std::ptrdiff_t mfac_panel_rows<double>() {

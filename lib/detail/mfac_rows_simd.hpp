@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -31,11 +32,49 @@ double mfac_convert(Storage storage, const std::byte* from, std::ptrdiff_t n, do
 /// The sum of squares.
 [[nodiscard]] double mfac_square(Storage storage, const std::byte* from, std::ptrdiff_t n);
 
+/// Pieces of memory in the order in which they will be used, for it to send them while others are
+/// worked on: a few lines at a time, and none more than `most` pieces before its use.
+class Ahead {
+ public:
+  explicit Ahead(std::ptrdiff_t most) : most_(most) {}
+
+  void add(const std::byte* from, std::ptrdiff_t bytes) { pieces_.push_back({from, bytes}); }
+  /// So many more pieces are being used, or are not needed.
+  void use(std::ptrdiff_t count) { used_ += count; }
+  /// The next lines, which may end behind the piece; null if there are none for now.
+  const std::byte* next(std::ptrdiff_t lines) {
+    if (piece_ < used_) {
+      piece_ = used_;
+      sent_ = 0;
+    }
+    if (piece_ >= std::min(static_cast<std::ptrdiff_t>(pieces_.size()), used_ + most_))
+      return nullptr;
+    const Piece& piece = pieces_[static_cast<std::size_t>(piece_)];
+    const std::byte* const from = piece.from + sent_;
+    sent_ += 64 * lines;
+    if (sent_ >= piece.bytes) {
+      ++piece_;
+      sent_ = 0;
+    }
+    return from;
+  }
+
+ private:
+  struct Piece {
+    const std::byte* from;
+    std::ptrdiff_t bytes;
+  };
+  std::vector<Piece> pieces_;
+  std::ptrdiff_t most_, used_ = 0, piece_ = 0, sent_ = 0;
+};
+
 /// out[out_stride c + i] += a_i . b_c for i < rows of 4 rows and k of b, n numbers each: a multiple
-/// of mfac_step. Sums are formed in T: double of double or float, or float of float.
+/// of mfac_step. ahead: what is sent meanwhile, where registers are few. Sums are formed in T:
+/// double of double or float, or float of float.
 template <class T, class Held>
 void mfac_dots(const Held* const* a, int rows, const Held* b, std::ptrdiff_t stride,
-               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride);
+               std::ptrdiff_t k, std::ptrdiff_t n, double* out, std::ptrdiff_t out_stride,
+               Ahead* ahead);
 
 /// Gradients: `n` numbers of each of m rows.
 struct Rows {
@@ -74,10 +113,11 @@ void mfac_panel_products(const T* a, int rows, const T* b, int others, std::ptrd
 void mfac_prefetch(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t from,
                    std::ptrdiff_t to);
 
-/// out[m c + i] += g_i . b_c for rows first <= i < last and k of b.
+/// out[m c + i] += g_i . b_c for rows first <= i < last and k of b. ahead: what is sent meanwhile,
+/// or null for the rows that follow.
 template <class T>
 void mfac_project(const Rows& rows, std::ptrdiff_t first, std::ptrdiff_t last, const T* b,
-                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out);
+                  std::ptrdiff_t stride, std::ptrdiff_t k, double* out, Ahead* ahead);
 
 /// sum_c += sum_i a[a_stride c + i] g_i over rows first <= i < last, a multiple of
 /// mfac_combine_rows apart unless it is the end, one after the other: the same bits for any size of
