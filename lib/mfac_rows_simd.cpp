@@ -99,12 +99,12 @@ using Packed = std::conditional_t<sizeof(T) == 8, Float64, Float32>;
 template <class T>
 inline constexpr std::ptrdiff_t kept_lanes = sum_lanes<T> == 2 * lanes<T> ? lanes<T> : sum_lanes<T>;
 
-/// A sum's numbers, or the first `count` of them that are left, halves first.
-template <class T, std::ptrdiff_t count = kept_lanes<T>>
+/// A sum's numbers, or the first `Count` of them that are left, halves first.
+template <class T, std::ptrdiff_t Count = kept_lanes<T>>
 HWY_INLINE double fold(const T* sum) {
-  T numbers[count];
-  std::copy_n(sum, count, numbers);
-  for (std::ptrdiff_t half = count / 2; half > 0; half /= 2)
+  T numbers[Count];
+  std::copy_n(sum, Count, numbers);
+  for (std::ptrdiff_t half = Count / 2; half > 0; half /= 2)
     for (std::ptrdiff_t i = 0; i < half; ++i) numbers[i] += numbers[i + half];
   return double{numbers[0]};
 }
