@@ -222,10 +222,10 @@ HWY_INLINE void add_products(Held held, const typename Held::Type* const* a, std
 /// Steps of a sum while which a line is sent ahead.
 inline constexpr std::ptrdiff_t steps_of_line = 4;
 
-/// Numbers [pass, pass + Parts vectors) of sums of a_r b_q, R Q of them and `step` numbers apart,
-/// from 0 if `fresh`. lower: where the first half of the sums is, to which this one is added, or
-/// null. A function of its own: GCC keeps 12 sums and what they take in 16 registers only in a loop
-/// that is alone.
+/// sums[step (q R + r)] and the Parts vectors that begin there: of a_r b_q, each step-th vector of
+/// n numbers, from 0 if `fresh`. lower: where the first half of the same sums is, to which this one
+/// is added in place of being stored, or null. A function of its own: GCC keeps 12 sums and what
+/// they take in 16 registers only in a loop that is alone.
 template <int R, int Q, int Parts, bool Streamed, class T, class Held, class Other>
 HWY_NOINLINE void form_sums(Held held, const typename Held::Type* const* a, std::ptrdiff_t n,
                             const Other* b, std::ptrdiff_t stride, T* sums, bool fresh, T* lower,
