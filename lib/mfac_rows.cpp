@@ -469,9 +469,11 @@ class ProjectTile {
       for (std::ptrdiff_t c = 0; c < k; ++c)
         squares[c] += mfac_square(storage_of<X>, vector(first + c, begin), rows.n);
     const Rows vectors{storage_of<X>, vector(first, begin), d_, k, rows.n, rows.ahead};
+    // Doubles, and of fewer digits, which are converted once, when they are packed.
+    const bool by_panels = k >= least_by_panels && mfac_panel_rows<T>() > 0 &&
+                           (sizeof(T) == 8 || rows.storage != Storage::float32);
     if constexpr (sizeof(T) == 8)
-      if (k >= least_by_panels && mfac_panel_rows<T>() > 0)
-        return panel_products(rows, vectors, sums);
+      if (by_panels) return panel_products(rows, vectors, sums);
     const std::ptrdiff_t stride = padded<T>(rows.n);
     T* const packed = packed_.resized(k * stride);
     if constexpr (sizeof(T) == 8) {
@@ -496,8 +498,7 @@ class ProjectTile {
         }
         scales.push_back(scale);
       }
-      // Of fewer digits rows are converted once, when they are packed.
-      if (k >= least_by_panels && mfac_panel_rows<T>() > 0 && rows.storage != storage_of<T>)
+      if (by_panels)
         panel_products(rows, {storage_of<T>, bytes_of(packed), stride, k, rows.n, 0}, scaled);
       else
         products(rows, vectors, packed, stride, scaled);
@@ -512,7 +513,7 @@ class ProjectTile {
     }
   }
 
-  /// Some rows at a time, and of the vectors of the next tile as well.
+  /// Some rows at a time, while memory sends rows to come, and the vectors of the next tile.
   void products(const Rows& rows, const Rows& vectors, const T* packed, std::ptrdiff_t stride,
                 double* out) const {
     const std::ptrdiff_t k = vectors.m;

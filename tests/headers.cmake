@@ -1,0 +1,13 @@
+# cmake -DHEADERS=include/halfulp -DPAGE=docs/headers.md -P: fails unless PAGE's table has each header once.
+file(GLOB headers RELATIVE ${HEADERS} ${HEADERS}/*.hpp)
+if(NOT headers)
+  message(FATAL_ERROR "no header in ${HEADERS}")
+endif()
+file(READ ${PAGE} page)
+foreach(header IN LISTS headers)
+  string(FIND "${page}" "| `${header}` |" first)
+  string(FIND "${page}" "| `${header}` |" last REVERSE)
+  if(first EQUAL -1 OR NOT first EQUAL last)
+    message(FATAL_ERROR "${PAGE} must have ${header} once")
+  endif()
+endforeach()
