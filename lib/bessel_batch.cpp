@@ -30,11 +30,6 @@ struct Cells {
 
 /// The cells of each bin, but for those next to u = 0 where K is not smooth in u.
 Cells make_cells(bool second, bool accurate) {
-  constexpr int columns = detail::bessel_cell_columns, fine_rows = detail::bessel_cell_fine_rows;
-  constexpr int halvings = detail::bessel_cell_halvings;
-  constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
-                              0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
-                              1};
   const double* const numbers =
       second ? (accurate ? detail::bessel_cells_k : detail::bessel_fast_cells_k)
              : (accurate ? detail::bessel_cells_i : detail::bessel_fast_cells_i);
@@ -44,31 +39,12 @@ Cells make_cells(bool second, bool accurate) {
   Cells cells;
   cells.bound.fill(-HUGE_VAL);
   for (int bin = 0; bin < detail::bessel_cell_bins; ++bin) {
-    const int row = bin / columns, column = bin % columns;
+    const detail::BesselCellPlace place = detail::bessel_cell_place(second, bin);
+    if (place.index < 0) continue;
+    const int row = bin / detail::bessel_cell_columns;
     const double b0 = detail::bessel_cell_inverse_w[row + 1];
     const double b1 = detail::bessel_cell_inverse_w[row];
-    double a0 = 0, a1 = sixth[1];
-    int index = 0;
-    if (!second) {
-      if (column > 5) continue;
-      a0 = sixth[column];
-      a1 = sixth[column + 1];
-      index = 6 * row + column;
-    } else {
-      if (column > halvings) {
-        a0 = sixth[column - halvings];
-        a1 = sixth[column - halvings + 1];
-      } else if (row < fine_rows) {
-        a0 = column == 0 ? 0 : std::ldexp(sixth[1], column - halvings - 1);
-        a1 = std::ldexp(sixth[1], column - halvings);
-      } else if (column > 0) {
-        continue;
-      }
-      index = row < fine_rows
-                  ? columns * row + column
-                  : columns * fine_rows + 6 * (row - fine_rows) + std::max(column - halvings, 0);
-    }
-    const double* const data = numbers + starts[index];
+    const double* const data = numbers + starts[place.index];
     if (!(data[1] < 0x1p-53)) continue;
     detail::BesselCell& cell = cells.cell[bin];
     cell.rows = static_cast<int>(data[0]);
@@ -89,13 +65,13 @@ Cells make_cells(bool second, bool accurate) {
     cell.rounding = b1 * (0x1p-53 * unpaired);
     cell.rest = c;
     cells.bound[bin] = cell.bound + b1 * (0x1p-53 * rounded);
-    // [a0, a1] to [-1, 1]
+    // [low, high] to [-1, 1]
     const auto scale = [](dd low, dd high, double* by, double* shift) {
       const dd factor = dd(2) / (high - low), middle = -(high + low) / (high - low);
       by[0] = factor.hi, by[1] = factor.lo;
       shift[0] = middle.hi, shift[1] = middle.lo;
     };
-    scale(a0, a1, cell.a_scale, cell.a_shift);
+    scale(place.low, place.high, cell.a_scale, cell.a_shift);
     scale(b0, b1, cell.b_scale, cell.b_shift);
   }
   return cells;

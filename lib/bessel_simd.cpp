@@ -4,7 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <initializer_list>
+#include <span>
 
 #include "detail/bessel_cells.hpp"
 #include "halfulp/kernel/bessel.hpp"
@@ -17,8 +17,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace halfulp::detail::HWY_NAMESPACE {
-constexpr double ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
-constexpr double ln2_lo = 0x1.9ef35793c7673p-41;
+constexpr double ln2_hi = bessel_ln2_hi, ln2_lo = bessel_ln2_lo;
 
 // The units for products and divisions are the busy ones here: what can be a sum, a difference of
 // exponents or another operation on integers is.
@@ -110,19 +109,16 @@ HWY_INLINE Pair slope(const Quotient& z, V x) {
     rest = hn::NegMulAdd(y, z.half_n, hn::Add(minus_product(z.n, y, x), lo));
   }
   rest = hn::Mul(rest, z.inverse);
-  // 1/12, 1/80, ..., or one less, the last spread over them by Chebyshev's polynomial on y^2 < h
-  constexpr double h = 0.00368, last = 1.0 / 11264;
   V q;
   if (Accurate) {
-    q = hn::MulAdd(y2, hn::Set(d, last), hn::Set(d, 1.0 / 2304));
+    q = hn::MulAdd(y2, hn::Set(d, bessel_slope_last), hn::Set(d, 1.0 / 2304));
     q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 448));
     q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 80));
     q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 12));
   } else {
-    q = hn::MulAdd(y2, hn::Set(d, 1.0 / 2304 + last * h * (1280.0 / 512)),
-                   hn::Set(d, 1.0 / 448 - last * h * h * (1120.0 / 512)));
-    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 80 + last * h * h * h * (400.0 / 512)));
-    q = hn::MulAdd(q, y2, hn::Set(d, 1.0 / 12 - last * h * h * h * h * (50.0 / 512)));
+    q = hn::MulAdd(y2, hn::Set(d, bessel_fast_slope[3]), hn::Set(d, bessel_fast_slope[2]));
+    q = hn::MulAdd(q, y2, hn::Set(d, bessel_fast_slope[1]));
+    q = hn::MulAdd(q, y2, hn::Set(d, bessel_fast_slope[0]));
   }
   const V e_hi = hn::MulAdd(z.e, hn::Set(d, ln2_hi), z.minus_log);  // exact
   const Pair leading = sum_ordered(e_hi, y);
@@ -154,22 +150,14 @@ HWY_INLINE Root half_log(V square) {
   const V one = hn::Set(d, 1.0);
   const Pair product = product_exact(m, c);
   const V r = Accurate ? hn::Sub(one, product.hi) : minus_product(one, m, c);
-  // -1/(4 k) of r^k in log(1 - r)/4, the last of them, r^last, spread over the others by
-  // Chebyshev's T_9(r/h), |r| < h, times r^(last - 9)
-  const auto coefficient = [](int k, int last) {
-    constexpr double h2 = 1 / (32.9 * 32.9), h4 = h2 * h2;
-    constexpr double share[] = {9 * h4 * h4, 0, -120 * h4 * h2, 0, 432 * h4, 0, -576 * h2};
-    const int power = k - (last - 9);  // of T_9
-    return -0.25 / k + (power >= 1 && power <= 7 ? 0.25 / last / 256 * share[power - 1] : 0);
-  };
   if (!Accurate) {
-    V q = hn::Set(d, coefficient(8, 9));
-    for (int k = 7; k >= 1; --k) q = hn::MulAdd(q, r, hn::Set(d, coefficient(k, 9)));
+    V q = hn::Set(d, bessel_fast_half_log[7]);
+    for (int k = 6; k >= 0; --k) q = hn::MulAdd(q, r, hn::Set(d, bessel_fast_half_log[k]));
     const V first = hn::Add(low, minus_log);
     return {hi, hn::Zero(d), hn::MulAdd(q, r, first)};
   }
   V q = hn::Set(d, -0.25 / 10);
-  for (int k = 9; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, coefficient(k, 11)));
+  for (int k = 9; k >= 2; --k) q = hn::MulAdd(q, r, hn::Set(d, bessel_half_log_coefficient(k, 11)));
   const V middle = hn::Mul(r, hn::Set(d, -0.25));
   const V derivative = hn::Sub(middle, hn::Set(d, 0.25));
   const V first = hn::Add(low, look_up(bessel_log_table[2], index));
@@ -989,10 +977,11 @@ HWY_AFTER_NAMESPACE();
 namespace halfulp::detail {
 namespace {
 
-/// From w = least[k] on k + 1 terms are enough.
-BesselSeries make_series(std::initializer_list<double> least) {
+/// From w = least[k] on k + 1 terms are enough; behind the last there may be a 0.
+BesselSeries make_series(std::span<const double> least) {
   BesselSeries series{};
-  for (const double w : least) series.most_inverse_w[++series.terms] = 1 / w;
+  for (const double w : least)
+    if (w > 0) series.most_inverse_w[++series.terms] = 1 / w;
   for (int i = 0; i < series.terms * (series.terms + 3) / 2; ++i)
     series.coefficients[i] = kernel::bessel_log_series(i).hi;
   return series;
@@ -1009,14 +998,15 @@ HWY_EXPORT(tiny_points);
 
 void bessel_wide(std::ptrdiff_t n, const double* v, const double* x, double* out, BesselTask task,
                  BesselNarrow& narrow, BesselPoints& weak) {
-  // Fast: what is left out is below 2^-54.5 max(1, |log|), accurate: below 2^-57 max(1/16, |log|).
-  // Four terms are always there.
+  // Accurate: what is left out is below 2^-57 max(1/16, |log|).
   constexpr double ever = HUGE_VAL;
+  static constexpr double least[] = {ever, ever, ever, 1280, 815,  250, 193,
+                                     102,  85,   59.1, 51.4, 41.4, 36.6};
+  static constexpr double least_scaled[] = {ever, ever, ever, 3440, 990,  365, 217,
+                                            153,  110,  80.8, 56.6, 52.5, 47,  41.4};
   static const BesselSeries series[2][2] = {
-      {make_series({ever, ever, ever, 578, 386, 143, 111, 66.8, 54.5, 41.7}),
-       make_series({ever, ever, ever, 1280, 815, 250, 193, 102, 85, 59.1, 51.4, 41.4, 36.6})},
-      {make_series({ever, ever, ever, 1390, 460, 211, 139, 94.8, 70, 55.2, 45.8, 39}),
-       make_series({ever, ever, ever, 3440, 990, 365, 217, 153, 110, 80.8, 56.6, 52.5, 47, 41.4})}};
+      {make_series(bessel_fast_least_w[0]), make_series(least)},
+      {make_series(bessel_fast_least_w[1]), make_series(least_scaled)}};
   HWY_DYNAMIC_DISPATCH(wide)
   (n, v, x, out, task, series[task.scaled ? 1 : 0][task.accurate ? 1 : 0], narrow, weak);
 }

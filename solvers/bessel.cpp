@@ -7,6 +7,9 @@
 
 #include "common.hpp"
 #include "halfulp/csv.hpp"
+#ifdef HALFULP_WITH_CUDA
+#include "halfulp/cuda/bessel.hpp"
+#endif
 
 namespace {
 
@@ -44,19 +47,27 @@ json number_json(double value) {
 }
 
 template <class T>
-std::vector<double> evaluate(const Options& options, int threads, const std::vector<double>& v,
-                             const std::vector<double>& x) {
+std::vector<double> evaluate(const Options& options, const Common& common,
+                             const std::vector<double>& v, const std::vector<double>& x) {
   const std::vector<T> order(v.begin(), v.end()), argument(x.begin(), x.end());
   std::vector<T> out(v.size());
-  halfulp::bessel(functions.at(options.function), std::span<const T>(order),
-                  std::span<const T>(argument), std::span<T>(out),
-                  {.mode = options.mode == "fast" ? BesselMode::fast : BesselMode::accurate,
-                   .threads = threads});
+  const BesselFunction f = functions.at(options.function);
+  const BesselMode mode = options.mode == "fast" ? BesselMode::fast : BesselMode::accurate;
+#ifdef HALFULP_WITH_CUDA
+  if (common.device == "cuda") {
+    halfulp::cuda::bessel(f, std::span<const T>(order), std::span<const T>(argument),
+                          std::span<T>(out), mode);
+    return {out.begin(), out.end()};
+  }
+#else
+  common.require_cpu("bessel");
+#endif
+  halfulp::bessel(f, std::span<const T>(order), std::span<const T>(argument), std::span<T>(out),
+                  {.mode = mode, .threads = common.threads});
   return {out.begin(), out.end()};
 }
 
 void run(const Options& options, const Common& common) {
-  common.require_cpu("bessel");
   const halfulp::Table table = halfulp::read_csv(options.points);
   const std::vector<double>& v = table.column("v");
   const std::vector<double>& x = table.column("x");
@@ -67,9 +78,8 @@ void run(const Options& options, const Common& common) {
       common.warn("bessel: " + std::to_string(beyond) +
                   " orders above 1e6, where the error of --mode fast is not bounded");
   }
-  const std::vector<double> value = options.single
-                                        ? evaluate<float>(options, common.threads, v, x)
-                                        : evaluate<double>(options, common.threads, v, x);
+  const std::vector<double> value = options.single ? evaluate<float>(options, common, v, x)
+                                                   : evaluate<double>(options, common, v, x);
   if (common.json) {
     json result = {{"v", json::array()}, {"x", json::array()}, {"value", json::array()}};
     for (std::size_t i = 0; i < value.size(); ++i) {

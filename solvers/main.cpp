@@ -4,6 +4,9 @@
 
 #include "common.hpp"
 #include "halfulp/info.hpp"
+#ifdef HALFULP_WITH_CUDA
+#include "halfulp/cuda/memory.hpp"
+#endif
 
 namespace {
 
@@ -22,7 +25,10 @@ int fail(Exit exit, std::string_view message) {
 void add_info(CLI::App& app, const Common& common, Exit&) {
   auto* verb = app.add_subcommand("info", "version, build, instruction sets, devices, libraries");
   verb->callback([&common] {
-    const halfulp::Info info = halfulp::info();
+    halfulp::Info info = halfulp::info();
+#ifdef HALFULP_WITH_CUDA
+    if (halfulp::cuda::device_count() > 0) info.devices.push_back(halfulp::cuda::device_name());
+#endif
     if (common.json) {
       nlohmann::json libraries;
       for (const auto& [name, version] : info.libraries) libraries[name] = version;

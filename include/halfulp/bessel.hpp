@@ -38,10 +38,8 @@
 ///            kernel/bessel.hpp, the formulas
 namespace halfulp {
 
-enum class BesselMode {
-  accurate,  ///< error in units in the last place of the logarithm itself, near its zeros too
-  fast,      ///< error relative to max(1, |logarithm|), for v <= 1e6
-};
+/// BesselMode::accurate has an error in units in the last place of the logarithm itself, near its
+/// zeros too; BesselMode::fast one relative to max(1, |logarithm|), for v <= 1e6.
 
 /// log I_v(x), I the modified Bessel function of the first kind.
 /// @accuracy  budget `bessel_log_i`

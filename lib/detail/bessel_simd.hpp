@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "detail/bessel_cells.hpp"
+#include "halfulp/hd.hpp"
 
 /// The vector half of a batch of logarithms.
 namespace halfulp::detail {
@@ -11,7 +13,9 @@ namespace halfulp::detail {
 /// Where the batch engine may use vectors at all: elsewhere the scalar functions. Without e^x what
 /// is left of w - x needs the digits of w.
 inline constexpr double bessel_simd_least_x = 0x1p-500;
-constexpr double bessel_simd_most_square(bool scaled) { return scaled ? 0x1p80 : 0x1p1000; }  // w^2
+HALFULP_HD constexpr double bessel_simd_most_square(bool scaled) {
+  return scaled ? 0x1p80 : 0x1p1000;
+}  // w^2
 /// v^2 + x^2 from which the series is used, at w = 40.3.
 inline constexpr double bessel_series_square = 1624;
 
@@ -20,6 +24,41 @@ struct BesselTask {
   bool scaled;    // without e^x
   bool accurate;  // else fast
 };
+
+inline constexpr double bessel_ln2_hi = 0x1.62e42fefa2000p-1;  // 40 bits: times e exact
+inline constexpr double bessel_ln2_lo = 0x1.9ef35793c7673p-41;
+
+/// The coefficient of r^k in log(1 - r)/4, |r| < 1/32.9, the last of them, of r^last, spread over
+/// the others by Chebyshev's T_9(r/h) times r^(last - 9).
+constexpr double bessel_half_log_coefficient(int k, int last) {
+  constexpr double h2 = 1 / (32.9 * 32.9), h4 = h2 * h2;
+  constexpr double share[] = {9 * h4 * h4, 0, -120 * h4 * h2, 0, 432 * h4, 0, -576 * h2};
+  const int power = k - (last - 9);  // of T_9
+  return -0.25 / k + (power >= 1 && power <= 7 ? 0.25 / last / 256 * share[power - 1] : 0);
+}
+
+/// [k - 1]: those of the fast mode, where the last is r^9.
+inline constexpr double bessel_fast_half_log[8] = {
+    bessel_half_log_coefficient(1, 9), bessel_half_log_coefficient(2, 9),
+    bessel_half_log_coefficient(3, 9), bessel_half_log_coefficient(4, 9),
+    bessel_half_log_coefficient(5, 9), bessel_half_log_coefficient(6, 9),
+    bessel_half_log_coefficient(7, 9), bessel_half_log_coefficient(8, 9)};
+
+/// 1/12, 1/80, ... of (2 atanh(y/2) - y)/y^3 in the fast mode, the last spread over them by
+/// Chebyshev's polynomial on y^2 < h.
+inline constexpr double bessel_slope_h = 0.00368, bessel_slope_last = 1.0 / 11264;
+inline constexpr double bessel_fast_slope[4] = {
+    1.0 / 12 - bessel_slope_last * bessel_slope_h * bessel_slope_h * bessel_slope_h *
+                   bessel_slope_h * (50.0 / 512),
+    1.0 / 80 + bessel_slope_last* bessel_slope_h* bessel_slope_h* bessel_slope_h*(400.0 / 512),
+    1.0 / 448 - bessel_slope_last* bessel_slope_h* bessel_slope_h*(1120.0 / 512),
+    1.0 / 2304 + bessel_slope_last* bessel_slope_h*(1280.0 / 512)};
+
+/// [scaled]: from w = [k] on k + 1 terms of the series are enough for the fast mode, what is left
+/// out being below 2^-54.5 max(1, |log|); 0: there are no more. Four terms are always there.
+inline constexpr double bessel_fast_least_w[2][12] = {
+    {HUGE_VAL, HUGE_VAL, HUGE_VAL, 578, 386, 143, 111, 66.8, 54.5, 41.7, 0, 0},
+    {HUGE_VAL, HUGE_VAL, HUGE_VAL, 1390, 460, 211, 139, 94.8, 70, 55.2, 45.8, 39}};
 
 /// The sum of the uniform expansion, and how many of its terms which 1/w asks for.
 struct BesselSeries {
@@ -47,6 +86,31 @@ struct BesselPoints {
 inline constexpr int bessel_cell_columns = bessel_cell_halvings + 6;
 inline constexpr int bessel_cell_bins = bessel_cell_rows * bessel_cell_columns;
 inline constexpr int bessel_tiny_bin = bessel_cell_bins, bessel_bins_in_all = bessel_cell_bins + 2;
+/// Where the cell of a bin is among those of its kind, and the range of its first variable.
+struct BesselCellPlace {
+  int index;  // -1: there is none
+  double low, high;
+};
+constexpr BesselCellPlace bessel_cell_place(bool second, int bin) {
+  constexpr double sixth[] = {0,   0x1.5555555555555p-3, 0x1.5555555555555p-2,
+                              0.5, 0x1.5555555555555p-1, 0x1.aaaaaaaaaaaabp-1,
+                              1};
+  constexpr int halvings = bessel_cell_halvings, fine_rows = bessel_cell_fine_rows;
+  const int row = bin / bessel_cell_columns, column = bin % bessel_cell_columns;
+  if (!second) {
+    if (column > 5) return {-1, 0, 1};
+    return {6 * row + column, sixth[column], sixth[column + 1]};
+  }
+  const int index = row < fine_rows ? bessel_cell_columns * row + column
+                                    : bessel_cell_columns * fine_rows + 6 * (row - fine_rows) +
+                                          (column > halvings ? column - halvings : 0);
+  if (column > halvings) return {index, sixth[column - halvings], sixth[column - halvings + 1]};
+  if (row >= fine_rows) return {column > 0 ? -1 : index, 0, sixth[1]};
+  double high = sixth[1];
+  for (int k = column; k < halvings; ++k) high *= 0.5;
+  return {index, column == 0 ? 0 : 0.5 * high, high};
+}
+
 /// The points of a block with w < 40.3, and those that are no numbers. Arrays are one tile longer.
 struct BesselNarrow {
   BesselPoints points;

@@ -48,7 +48,7 @@ class buffer;
 template <class T>
 class span {
  public:
-  HALFULP_HD constexpr span() = default;
+  constexpr span() = default;
   /// Device memory from elsewhere (another library's allocation), `size` elements from `data`.
   HALFULP_HD constexpr explicit span(T* data, std::ptrdiff_t size) : data_(data), size_(size) {}
   /// span<T> is a span<const T>.

@@ -2,7 +2,7 @@
 
 namespace halfulp {
 
-/// The functions of halfulp/bessel.hpp by name.
+/// The functions of halfulp/bessel.hpp by name, and their two accuracies.
 enum class BesselFunction {
   log_i,
   log_k,
@@ -18,6 +18,11 @@ enum class BesselFunction {
   log_k_dx,
   log_i_dv,
   log_k_dv,
+};
+
+enum class BesselMode {
+  accurate,  ///< error in units in the last place of the logarithm itself, near its zeros too
+  fast,      ///< error relative to max(1, |logarithm|), for v <= 1e6
 };
 
 }  // namespace halfulp
