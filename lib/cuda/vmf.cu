@@ -138,9 +138,8 @@ void log_density(span<const double> mu, span<const double> kappa, span<const dou
     throw ShapeError(function, "kappa.size()", components, most_columns * tile);
   const dim3 grid(static_cast<unsigned>(rows < most_blocks ? rows : most_blocks),
                   static_cast<unsigned>(columns));
-  run_log_density<<<grid, dim3(tile, tile), 0, stream>>>(n, components, p, mu.data(), kappa.data(),
-                                                         scaled.data(), points.data(), out.data());
-  detail::check(cudaGetLastError(), function);
+  detail::launch(function, run_log_density, grid, dim3(tile, tile), stream, n, components, p,
+                 mu.data(), kappa.data(), scaled.data(), points.data(), out.data());
 }
 
 void posterior(span<const double> log_weights, span<double> joint, span<double> log_likelihood,

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 #include <cstddef>
+#include <utility>
 
 #include "halfulp/error.hpp"
 
@@ -11,6 +12,20 @@ namespace halfulp::cuda::detail {
 /// Throws DeviceError unless the call succeeded.
 inline void check(cudaError_t code, const char* function) {
   if (code != cudaSuccess) throw DeviceError(function, code, cudaGetErrorString(code));
+}
+
+/// Queues kernel(arguments...) on `grid` blocks of `block` threads, without dynamic shared memory.
+/// Not `<<<>>>`, which only nvcc parses: tests/cuda/host compiles the same sources for the host.
+template <class... Formal, class... Actual>
+void launch(const char* function, void (*kernel)(Formal...), dim3 grid, dim3 block,
+            cudaStream_t stream, Actual&&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.stream = stream;
+  const cudaError_t code = cudaLaunchKernelEx(&config, kernel, std::forward<Actual>(arguments)...);
+  const cudaError_t last = cudaGetLastError();  // also clears it: not to be reported a second time
+  check(code != cudaSuccess ? code : last, function);
 }
 
 template <class Body>
@@ -27,9 +42,9 @@ void for_each_index(const char* function, std::ptrdiff_t n, cudaStream_t stream,
   if (n == 0) return;
   constexpr std::ptrdiff_t threads = 128, most_blocks = 1 << 20;
   const std::ptrdiff_t blocks = (n + threads - 1) / threads;
-  run_indices<<<static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks), threads, 0,
-                stream>>>(n, body);
-  check(cudaGetLastError(), function);
+  detail::launch(function, run_indices<Body>,
+                 dim3(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks)),
+                 dim3(threads), stream, n, body);
 }
 
 }  // namespace halfulp::cuda::detail
