@@ -100,6 +100,9 @@ void check_e_step(std::ptrdiff_t n, std::ptrdiff_t components, std::ptrdiff_t p)
   const std::vector<double> r = to_host(joint), total = to_host(log_likelihood);
   const double v = 0.5 * static_cast<double>(p) - 1;
   double worst = 0, worst_r = 0;
+  const auto widen = [](double& most, double error) {
+    if (!(error <= most)) most = error;  // not fmax, which passes over NaN
+  };
   for (std::ptrdiff_t i = 0; i < n; ++i) {
     std::vector<double> host;
     double sum = 0;
@@ -113,19 +116,17 @@ void check_e_step(std::ptrdiff_t n, std::ptrdiff_t components, std::ptrdiff_t p)
       const double concentration = kappa[static_cast<std::size_t>(k)];
       host.push_back(kernel::vmf_log_normaliser(v, concentration, true).hi -
                      concentration * (0.5 * square));
-      worst = std::fmax(
-          worst, std::fabs(host.back() - logs[static_cast<std::size_t>(i * components + k)]) /
-                     std::fmax(1, concentration));
+      widen(worst, std::fabs(host.back() - logs[static_cast<std::size_t>(i * components + k)]) /
+                       std::fmax(1, concentration));
     }
     const double most = *std::max_element(host.begin(), host.end());
     for (const double h : host) sum += std::exp(h - most);
     for (std::ptrdiff_t k = 0; k < components; ++k)
-      worst_r =
-          std::fmax(worst_r, std::fabs(std::exp(host[static_cast<std::size_t>(k)] - most) / sum -
-                                       r[static_cast<std::size_t>(i * components + k)]));
+      widen(worst_r, std::fabs(std::exp(host[static_cast<std::size_t>(k)] - most) / sum -
+                               r[static_cast<std::size_t>(i * components + k)]));
     const double reference = most + std::log(sum) - std::log(static_cast<double>(components));
-    worst = std::fmax(worst, std::fabs(total[static_cast<std::size_t>(i)] - reference) /
-                                 std::fmax(1e4, std::fabs(reference)));
+    widen(worst, std::fabs(total[static_cast<std::size_t>(i)] - reference) /
+                     std::fmax(1e4, std::fabs(reference)));
   }
   char line[160];
   std::snprintf(line, sizeof line, "E step, n = %td, K = %td, p = %td: %.3g, responsibilities %.3g",
