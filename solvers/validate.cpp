@@ -8,6 +8,9 @@
 #include <sstream>
 
 #include "halfulp/csv.hpp"
+#ifdef HALFULP_WITH_CUDA
+#include "halfulp/cuda/memory.hpp"
+#endif
 #include "halfulp/info.hpp"
 #include "validate_report.hpp"
 #include "validation.hpp"
@@ -98,6 +101,7 @@ Result measure(const Entry& entry, const std::filesystem::path& data, int thread
   Values v, x;
   for (std::size_t i = 0; i < all_v.size(); ++i) {
     if (all_v[i] > entry.most_v) continue;
+    if (std::fabs(hi[i]) < entry.least_share * std::hypot(all_v[i], all_x[i])) continue;
     if (single && !(is_float(all_v[i]) && is_float(all_x[i]) &&
                     std::fabs(hi[i]) <= std::numeric_limits<float>::max()))
       continue;
@@ -227,7 +231,13 @@ std::filesystem::path data_folder(const std::string& given) {
 }
 
 void validate(const Options& options, const Common& common, Exit& exit) {
+  // where there is a device its functions are measured too; --device cuda wants one
+#ifdef HALFULP_WITH_CUDA
+  if (common.device == "cuda" && halfulp::cuda::device_count() == 0)
+    throw halfulp::DeviceError("validate", 0, "there is no CUDA device");
+#else
   common.require_cpu("validate");
+#endif
   const auto began = std::chrono::steady_clock::now();
   const auto data = data_folder(options.data);
   Registry registry;

@@ -5,6 +5,9 @@
 #include <memory>
 
 #include "halfulp/bessel.hpp"
+#ifdef HALFULP_WITH_CUDA
+#include "halfulp/cuda/bessel.hpp"
+#endif
 #include "halfulp/kernel/bessel.hpp"
 #include "halfulp/random.hpp"
 #include "validation.hpp"
@@ -296,26 +299,34 @@ void add_special_values(Registry& registry) {
          }});
 }
 
-}  // namespace
-
-void register_bessel(Registry& registry) {
+/// Every function by `bessel(f, v, x, out, mode, threads)`, which computes on `device`.
+template <class Bessel>
+void add_functions(Registry& registry, const std::string& device, Bessel bessel) {
+  const bool cpu = device == "cpu";
+  const std::string suffix = cpu ? "" : " --device " + device;
   for (const Name& name : names) {
     const std::string table = std::string("bessel_") + name.table;
     const std::string verb = std::string("bessel ") + name.verb;
-    const auto in_double = [f = name.function](BesselMode mode) {
-      return [f, mode](const Values& v, const Values& x, Values& out, int threads) {
-        halfulp::bessel(f, v, x, out, {.mode = mode, .threads = threads});
+    const bool logarithm = name.function <= BesselFunction::log_k_scaled;
+    const auto in_double = [f = name.function, bessel](BesselMode mode) {
+      return [f, bessel, mode](const Values& v, const Values& x, Values& out, int threads) {
+        bessel(f, std::span<const double>(v), std::span<const double>(x), std::span<double>(out),
+               mode, threads);
       };
     };
     registry.entries.push_back({.module = "bessel",
-                                .verb = verb,
+                                .verb = verb + suffix,
+                                .device = device,
                                 .table = table,
                                 .budget = table,
+                                // a device has no path in more digits than double-double
+                                .least_share = logarithm && !cpu ? 0x1p-45 : 0,
                                 .evaluate = in_double(BesselMode::accurate),
-                                .peers = peers_of(name.function)});
-    if (name.function <= BesselFunction::log_k_scaled)
+                                .peers = cpu ? peers_of(name.function) : std::vector<Peer>{}});
+    if (logarithm)
       registry.entries.push_back({.module = "bessel",
-                                  .verb = verb + " --mode fast",
+                                  .verb = verb + " --mode fast" + suffix,
+                                  .device = device,
                                   .table = table,
                                   .budget = "bessel_log_fast",
                                   .metric = Metric::mixed,
@@ -324,19 +335,38 @@ void register_bessel(Registry& registry) {
                                   .peers = {}});
     registry.entries.push_back(
         {.module = "bessel",
-         .verb = verb + " --float",
+         .verb = verb + " --float" + suffix,
          .type = "float",
+         .device = device,
          .table = table,
          .budget = "bessel_float",
          .evaluate =
-             [f = name.function](const Values& v, const Values& x, Values& out, int threads) {
+             [f = name.function, bessel](const Values& v, const Values& x, Values& out,
+                                         int threads) {
                const std::vector<float> vf(v.begin(), v.end()), xf(x.begin(), x.end());
                std::vector<float> rounded(v.size());
-               halfulp::bessel(f, vf, xf, rounded, {.threads = threads});
+               bessel(f, std::span<const float>(vf), std::span<const float>(xf),
+                      std::span<float>(rounded), BesselMode::accurate, threads);
                std::copy(rounded.begin(), rounded.end(), out.begin());
              },
          .peers = {}});
   }
+}
+
+}  // namespace
+
+void register_bessel(Registry& registry) {
+  add_functions(registry, "cpu",
+                [](BesselFunction f, auto v, auto x, auto out, BesselMode mode, int threads) {
+                  halfulp::bessel(f, v, x, out, {.mode = mode, .threads = threads});
+                });
+#ifdef HALFULP_WITH_CUDA
+  if (halfulp::cuda::device_count() > 0)
+    add_functions(registry, "cuda",
+                  [](BesselFunction f, auto v, auto x, auto out, BesselMode mode, int) {
+                    halfulp::cuda::bessel(f, v, x, out, mode);
+                  });
+#endif
   add_identities(registry);
   add_special_values(registry);
 }

@@ -322,7 +322,7 @@ json json_report(const Outcome& outcome) {
     functions.push_back(
         {{"name", result.entry.verb},
          {"type", result.entry.type},
-         {"device", "cpu"},
+         {"device", result.entry.device},
          {"budget", result.entry.budget},
          {"metric", metric_of(result.entry)},
          {"previous", found == outcome.previous.end() ? json() : json(found->second)},
@@ -357,8 +357,8 @@ std::string csv_report(const Outcome& outcome) {
       "passed\n";
   for (const Result& result : outcome.results)
     for (const Summary& s : result.regions) {
-      text += result.entry.verb + ',' + result.entry.type + ",cpu," + s.region + ',' +
-              metric_of(result.entry) + ',' + std::to_string(s.count);
+      text += result.entry.verb + ',' + result.entry.type + ',' + result.entry.device + ',' +
+              s.region + ',' + metric_of(result.entry) + ',' + std::to_string(s.count);
       for (const double value : {s.worst, s.p999, s.p99, s.median, s.bias, s.other_worst, s.limit})
         text += ',' + number_text(value);
       text += s.passed ? ",1\n" : ",0\n";

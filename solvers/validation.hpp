@@ -45,11 +45,13 @@ struct Entry {
   std::string module;
   std::string verb;             ///< replays a point: halfulp <verb> --points FILE
   std::string type = "double";  ///< or "float": rows whose arguments are, in ulps of float
+  std::string device = "cpu";   ///< or "cuda"
   std::string table;            ///< validation/data/<table>.csv: columns region, arguments, hi, lo
   Arguments arguments = {"v", "x"};
   std::string budget;           ///< row of validation/budgets.csv
   Metric metric = Metric::ulp;  ///< of the budget
-  double most_v = HUGE_VAL;     ///< rows beyond are outside of the domain
+  double most_v = HUGE_VAL;     ///< rows beyond are outside of the domain, and those with a
+  double least_share = 0;       ///< |value| below this times hypot(v, x)
   std::function<void(const Values& v, const Values& x, Values& out, int threads)> evaluate;
   std::vector<Peer> peers;
   // of the error map, and of errors at seams

@@ -11,7 +11,7 @@
 #include "split_mix.hpp"
 
 namespace cuda = halfulp::cuda;
-using halfulp::BesselFunction;
+using halfulp::BesselFunction, halfulp::BesselMode;
 
 namespace {
 
@@ -23,7 +23,7 @@ struct Region {
 };
 
 template <BesselFunction F, class T>
-void measure(const char* name, const Region& region, bool first) {
+void measure(const char* name, const Region& region, BesselMode mode, bool first) {
   SplitMix random;
   std::vector<T> v(elements), x(elements);
   for (int i = 0; i < elements; ++i) {
@@ -35,7 +35,7 @@ void measure(const char* name, const Region& region, bool first) {
   const cuda::buffer<T> dv{std::span<const T>(v)}, dx{std::span<const T>(x)};
   cuda::buffer<T> out(dx.size());
   EventTimer timer;
-  const double seconds = timer.median([&] { cuda::bessel(F, dv, dx, out); });
+  const double seconds = timer.median([&] { cuda::bessel(F, dv, dx, out, mode); });
   std::vector<T> values(elements);
   cuda::copy(out, values);
   cuda::synchronize();
@@ -48,10 +48,12 @@ void measure(const char* name, const Region& region, bool first) {
                                  (unit * std::fmax(1, std::fabs(host))));
   }
   std::printf(
-      "%s    {\"function\": \"%s\", \"type\": \"%s\", \"region\": \"%s\", \"giga_per_second\": "
+      "%s    {\"function\": \"%s\", \"type\": \"%s\", \"mode\": \"%s\", \"region\": \"%s\", "
+      "\"giga_per_second\": "
       "%.4f, \"difference_in_u\": %.3f}",
-      first ? "" : ",\n", name, sizeof(T) == 8 ? "double" : "float", region.name,
-      elements / seconds * 1e-9, worst);
+      first ? "" : ",\n", name, sizeof(T) == 8 ? "double" : "float",
+      mode == BesselMode::fast ? "fast" : "accurate", region.name, elements / seconds * 1e-9,
+      worst);
 }
 
 }  // namespace
@@ -71,11 +73,13 @@ int main() {
                               {"v < 13, x < 30", 0, 13, 1e-6, 30}};
     bool first = true;
     for (const Region& region : regions) {
-      measure<BesselFunction::log_i, double>("log_i", region, first);
-      first = false;
-      measure<BesselFunction::log_k, double>("log_k", region, first);
-      measure<BesselFunction::log_i, float>("log_i", region, first);
-      measure<BesselFunction::log_k, float>("log_k", region, first);
+      for (const auto mode : {BesselMode::fast, BesselMode::accurate}) {
+        measure<BesselFunction::log_i, double>("log_i", region, mode, first);
+        first = false;
+        measure<BesselFunction::log_k, double>("log_k", region, mode, first);
+      }
+      measure<BesselFunction::log_i, float>("log_i", region, BesselMode::accurate, first);
+      measure<BesselFunction::log_k, float>("log_k", region, BesselMode::accurate, first);
     }
     std::printf("\n  ]}\n");
   } catch (const std::exception& e) {

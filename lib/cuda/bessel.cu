@@ -1,4 +1,7 @@
+#include <type_traits>
+
 #include "detail/bessel_fast.hpp"
+#include "detail/bessel_single.hpp"
 #include "detail/launch.cuh"
 #include "halfulp/cuda/bessel.hpp"
 #include "halfulp/error.hpp"
@@ -33,6 +36,7 @@ __device__ constexpr auto device_cells_i = cells_of(false);
 __device__ constexpr auto device_cells_k = cells_of(true);
 __device__ constexpr auto device_numbers_i = copied(host::bessel_fast_cells_i);
 __device__ constexpr auto device_numbers_k = copied(host::bessel_fast_cells_k);
+__device__ constexpr auto device_single_tables = host::bessel_single_tables();
 
 __device__ inline host::BesselFastTables device_tables() {
   return {device_log_inverse.value,
@@ -115,43 +119,47 @@ __global__ void __launch_bounds__(threads, Evaluate::least_blocks)
     }
     for (int k = thread; k < size; k += threads) {
       const int i = sort ? sorted[k] : k;
-      orders[i] = evaluate(bins[i], orders[i], arguments[i]);
+      orders[i] = static_cast<T>(evaluate(bins[i], orders[i], arguments[i]));
     }
     __syncthreads();
     for (int i = thread; i < size; i += threads) out[first + i] = orders[i];
   }
 }
 
-HALFULP_HD constexpr bool is_logarithm(BesselFunction f) {
-  return f <= BesselFunction::log_k_scaled;
-}
-HALFULP_HD constexpr bool is_scaled(BesselFunction f) {
-  return f == BesselFunction::log_i_scaled || f == BesselFunction::log_k_scaled;
-}
-HALFULP_HD constexpr bool is_second(BesselFunction f) {
-  using enum BesselFunction;
-  return f == log_k || f == log_k_scaled || f == k_ratio || f == k_ratio_complement ||
-         f == k_ratio_derivative || f == log_k_dx || f == log_k_dv;
-}
-
-template <BesselFunction F>
+template <bool Second, bool Scaled>
 struct Bins {
   /// A multiprocessor's, which limits the registers: double-double needs more of them.
   static constexpr int least_blocks = 2;
   __device__ int bin(double v, double x) const {
-    return host::bessel_fast_bin(is_second(F), is_scaled(F), v, x);
+    return host::bessel_fast_bin(Second, Scaled, v, x);
   }
 };
+template <BesselFunction F>
+using BinsOf = Bins<F == BesselFunction::log_k || F == BesselFunction::log_k_scaled ||
+                        F == BesselFunction::log_k_dv,
+                    F == BesselFunction::log_i_scaled || F == BesselFunction::log_k_scaled>;
 
 template <BesselFunction F>
-struct Accurate : Bins<F> {
+struct Accurate : BinsOf<F> {
   __device__ double operator()(int, double v, double x) const {
     return kernel::bessel_value<F>(v, x);
   }
 };
 
+/// All ratios and slopes of one kind: of the time to compile them one kernel is enough.
+template <bool Second>
+struct Ratios : Bins<Second, false> {
+  BesselFunction f;
+  explicit Ratios(BesselFunction function) : f(function) {}
+  __device__ double operator()(int, double v, double x) const {
+    if (kernel::bessel_is_special(v, x)) return kernel::bessel_special(f, v, x);
+    return kernel::bessel_ratio(
+        f, Second ? kernel::bessel_k_ratios(v, x) : kernel::bessel_i_ratios(v, x));
+  }
+};
+
 template <BesselFunction F>
-struct Fast : Bins<F> {
+struct Fast : BinsOf<F> {
   static constexpr int least_blocks = 3;
   host::BesselFastNumbers numbers = host::bessel_fast_numbers();
   __device__ double operator()(int bin, double v, double x) const {
@@ -159,18 +167,25 @@ struct Fast : Bins<F> {
   }
 };
 
-/// The fast mode has digits to spare for single precision, but where the logarithm is small beside
-/// what it is the difference of.
+/// By pairs of floats where they are enough, else by the fast mode, which has digits to spare but
+/// where the logarithm is small beside what it is the difference of.
 template <BesselFunction F>
-struct Single : Bins<F> {
-  static constexpr int least_blocks = is_logarithm(F) ? 3 : 2;
-  host::BesselFastNumbers numbers = host::bessel_fast_numbers();
-  __device__ float operator()(int bin, double v, double x) const {
-    if constexpr (is_logarithm(F)) {
-      const double value = host::bessel_fast_value<F>(bin, v, x, device_tables(), numbers);
-      if (std::fabs(value) >= 0x1p-20 + 0x1p-30 * v) return static_cast<float>(value);
+struct Single : Fast<F> {
+  host::BesselSingleNumbers single_numbers = host::bessel_single_numbers();
+  __device__ int bin(float v, float x) const {
+    return host::bessel_single_takes(v, x) ? 0 : Fast<F>::bin(v, x);
+  }
+  __device__ double operator()(int bin, float v, float x) const {
+    constexpr bool second = F == BesselFunction::log_k || F == BesselFunction::log_k_scaled;
+    constexpr bool scaled = F == BesselFunction::log_i_scaled || F == BesselFunction::log_k_scaled;
+    if (host::bessel_single_takes(v, x)) {
+      const float value =
+          host::bessel_single<second, scaled>(v, x, device_single_tables, single_numbers);
+      if (value == value) return value;
+      bin = Fast<F>::bin(v, x);
     }
-    return static_cast<float>(kernel::bessel_value<F>(v, x));
+    const double value = Fast<F>::operator()(bin, v, x);
+    return std::fabs(value) >= 0x1p-20 + 0x1p-30 * v ? value : kernel::bessel_value<F>(v, x);
   }
 };
 
@@ -200,17 +215,16 @@ void launch(span<const T> v, span<const T> x, span<T> out, stream_handle stream,
                  out.data(), evaluate);
 }
 
-template <BesselFunction F>
-void apply(span<const double> v, span<const double> x, span<double> out, BesselMode mode,
-           stream_handle stream) {
-  if constexpr (is_logarithm(F))
-    if (mode == BesselMode::fast) return launch(v, x, out, stream, Fast<F>{});
-  launch(v, x, out, stream, Accurate<F>{});
-}
-template <BesselFunction F>
-void apply(span<const float> v, span<const float> x, span<float> out, BesselMode,
-           stream_handle stream) {
-  launch(v, x, out, stream, Single<F>{});
+template <BesselFunction F, class T>
+void logarithm(span<const T> v, span<const T> x, span<T> out, BesselMode mode,
+               stream_handle stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    launch(v, x, out, stream, Single<F>{});
+  } else if (mode == BesselMode::fast) {
+    launch(v, x, out, stream, Fast<F>{});
+  } else {
+    launch(v, x, out, stream, Accurate<F>{});
+  }
 }
 
 template <class T>
@@ -220,33 +234,27 @@ void dispatch(BesselFunction f, span<const T> v, span<const T> x, span<T> out, B
   require_sizes(v.size(), x.size(), out.size());
   switch (f) {
     case log_i:
-      return apply<log_i>(v, x, out, mode, stream);
+      return logarithm<log_i>(v, x, out, mode, stream);
     case log_k:
-      return apply<log_k>(v, x, out, mode, stream);
+      return logarithm<log_k>(v, x, out, mode, stream);
     case log_i_scaled:
-      return apply<log_i_scaled>(v, x, out, mode, stream);
+      return logarithm<log_i_scaled>(v, x, out, mode, stream);
     case log_k_scaled:
-      return apply<log_k_scaled>(v, x, out, mode, stream);
-    case i_ratio:
-      return apply<i_ratio>(v, x, out, mode, stream);
-    case i_ratio_complement:
-      return apply<i_ratio_complement>(v, x, out, mode, stream);
-    case i_ratio_derivative:
-      return apply<i_ratio_derivative>(v, x, out, mode, stream);
-    case k_ratio:
-      return apply<k_ratio>(v, x, out, mode, stream);
-    case k_ratio_complement:
-      return apply<k_ratio_complement>(v, x, out, mode, stream);
-    case k_ratio_derivative:
-      return apply<k_ratio_derivative>(v, x, out, mode, stream);
-    case log_i_dx:
-      return apply<log_i_dx>(v, x, out, mode, stream);
-    case log_k_dx:
-      return apply<log_k_dx>(v, x, out, mode, stream);
+      return logarithm<log_k_scaled>(v, x, out, mode, stream);
     case log_i_dv:
-      return apply<log_i_dv>(v, x, out, mode, stream);
+      return launch(v, x, out, stream, Accurate<log_i_dv>{});
     case log_k_dv:
-      return apply<log_k_dv>(v, x, out, mode, stream);
+      return launch(v, x, out, stream, Accurate<log_k_dv>{});
+    case i_ratio:
+    case i_ratio_complement:
+    case i_ratio_derivative:
+    case log_i_dx:
+      return launch(v, x, out, stream, Ratios<false>(f));
+    case k_ratio:
+    case k_ratio_complement:
+    case k_ratio_derivative:
+    case log_k_dx:
+      return launch(v, x, out, stream, Ratios<true>(f));
   }
 }
 

@@ -25,8 +25,7 @@ namespace halfulp::cuda {
 /// @cost          one launch; no allocation, no synchronisation
 void bessel(BesselFunction f, span<const double> v, span<const double> x, span<double> out,
             BesselMode mode = BesselMode::accurate, stream_handle stream = nullptr);
-/// Likewise in single precision, which has one accuracy whatever the mode: computed in double and
-/// rounded once more.
+/// Likewise in single precision, which has one accuracy whatever the mode.
 /// @accuracy  budget `bessel_float`
 void bessel(BesselFunction f, span<const float> v, span<const float> x, span<float> out,
             BesselMode mode = BesselMode::accurate, stream_handle stream = nullptr);

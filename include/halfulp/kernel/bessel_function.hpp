@@ -50,6 +50,15 @@ HALFULP_HD inline double bessel_special(BesselFunction f, double v, double x) {
   return nan;
 }
 
+/// One of the ratios and slopes of the first or of the second kind.
+HALFULP_HD inline double bessel_ratio(BesselFunction f, const BesselRatios& r) {
+  using enum BesselFunction;
+  return f == i_ratio || f == k_ratio                         ? r.value
+         : f == i_ratio_complement || f == k_ratio_complement ? r.complement
+         : f == i_ratio_derivative || f == k_ratio_derivative ? r.derivative
+                                                              : r.slope;
+}
+
 template <BesselFunction F>
 HALFULP_HD double bessel_value(double v, double x) {
   using enum BesselFunction;
@@ -62,22 +71,11 @@ HALFULP_HD double bessel_value(double v, double x) {
     return bessel_i_order(v, x);
   else if constexpr (F == log_k_dv)
     return bessel_k_order(v, x);
-  else if constexpr (F == i_ratio)
-    return bessel_i_ratios(v, x).value;
-  else if constexpr (F == i_ratio_complement)
-    return bessel_i_ratios(v, x).complement;
-  else if constexpr (F == i_ratio_derivative)
-    return bessel_i_ratios(v, x).derivative;
-  else if constexpr (F == log_i_dx)
-    return bessel_i_ratios(v, x).slope;
-  else if constexpr (F == k_ratio)
-    return bessel_k_ratios(v, x).value;
-  else if constexpr (F == k_ratio_complement)
-    return bessel_k_ratios(v, x).complement;
-  else if constexpr (F == k_ratio_derivative)
-    return bessel_k_ratios(v, x).derivative;
+  else if constexpr (F == k_ratio || F == k_ratio_complement || F == k_ratio_derivative ||
+                     F == log_k_dx)
+    return bessel_ratio(F, bessel_k_ratios(v, x));
   else
-    return bessel_k_ratios(v, x).slope;
+    return bessel_ratio(F, bessel_i_ratios(v, x));
 }
 
 }  // namespace halfulp::kernel
