@@ -1,5 +1,7 @@
 // Sums over gradients beside what the machine can do, all in one run: Gram matrices beside GEMM of
-// OpenBLAS in the same precision and with as many threads, products beside reading the gradients
+// OpenBLAS in the same precision and with as many threads, of square matrices, which is the most it
+// does, and of the gradients themselves where they are held in that precision, and there also
+// beside its SYRK; products beside reading the gradients
 // from memory twice and beside the bandwidth of STREAM's triad. Times are the least of several
 // rounds in which all take turns; ratios are what to look at where others use the machine as well.
 // With one thread, time is that of the processor. Prints one JSON object.
@@ -34,6 +36,8 @@ void cblas_dgemm(int, int, int, int, int, int, double, const double*, int, const
                  double, double*, int);
 void cblas_sgemm(int, int, int, int, int, int, float, const float*, int, const float*, int, float,
                  float*, int);
+void cblas_dsyrk(int, int, int, int, int, double, const double*, int, double, double*, int);
+void cblas_ssyrk(int, int, int, int, int, float, const float*, int, float, float*, int);
 }
 
 namespace {
@@ -128,7 +132,7 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
   volatile double sink = 0;
   const std::ptrdiff_t bytes = m * g.data().stride * detail::item_size(storage);
 
-  constexpr int n = 1024, row_major = 101, no = 111, yes = 112;
+  constexpr int n = 1024, row_major = 101, no = 111, yes = 112, lower = 122;
   std::vector<double> a(n * n, 0.5), c(n * n);
   std::vector<float> af(n * n, 0.5F), cf(n * n);
   const std::span<const float> xs(x);
@@ -142,6 +146,31 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
   race.add("sgemm", [&] {
     cblas_sgemm(row_major, no, yes, n, n, n, 1, af.data(), n, af.data(), n, 0, cf.data(), n);
   });
+  // the BLAS on the gradients where they lie
+  const int rows = static_cast<int>(m), columns = static_cast<int>(d);
+  const int stride = static_cast<int>(g.data().stride);
+  const std::string own = storage == Storage::float64   ? "double"
+                          : storage == Storage::float32 ? "float"
+                                                        : "";
+  if (own == "double") {
+    const auto* const numbers_of = reinterpret_cast<const double*>(g.data().numbers);
+    race.add("gemm", [&, numbers_of] {
+      cblas_dgemm(row_major, no, yes, rows, rows, columns, 1, numbers_of, stride, numbers_of,
+                  stride, 0, gram.data(), rows);
+    });
+    race.add("syrk", [&, numbers_of] {
+      cblas_dsyrk(row_major, lower, no, rows, columns, 1, numbers_of, stride, 0, gram.data(), rows);
+    });
+  } else if (own == "float") {
+    const auto* const numbers_of = reinterpret_cast<const float*>(g.data().numbers);
+    race.add("gemm", [&, numbers_of] {
+      cblas_sgemm(row_major, no, yes, rows, rows, columns, 1, numbers_of, stride, numbers_of,
+                  stride, 0, cf.data(), rows);
+    });
+    race.add("syrk", [&, numbers_of] {
+      cblas_ssyrk(row_major, lower, no, rows, columns, 1, numbers_of, stride, 0, cf.data(), rows);
+    });
+  }
   for (const auto accumulation : {in_double, in_float}) {
     const std::string suffix = accumulation == in_double ? " double" : " float";
     race.add("gram" + suffix, [&, accumulation] {
@@ -175,6 +204,10 @@ json gradients_case(std::ptrdiff_t m, std::ptrdiff_t d, Storage storage) {
     one["gram_gflop_s"] = 1e-9 * work * static_cast<double>(m) / time.at("gram " + type);
     one["gram_of_gemm"] = one["gram_gflop_s"].get<double>() /
                           out[type == "double" ? "dgemm_gflop_s" : "sgemm_gflop_s"].get<double>();
+    if (type == own) {
+      one["gram_of_same_gemm"] = 0.5 * time.at("gemm") / time.at("gram " + type);
+      one["gram_of_syrk"] = time.at("syrk") / time.at("gram " + type);
+    }
     one["product_of_two_reads"] = 2 * time.at("read") / product(1);
     one["product_of_triad"] =
         2e-9 * static_cast<double>(bytes) / product(1) / out["triad_gb_s"].get<double>();

@@ -131,9 +131,12 @@ def put(path, name, lines):
 
 
 def write_rows(path, files, region):
-    lines = ["", "| d | m | held as | sums in | threads | GEMM, GFlop/s | Gram matrix, of GEMM | triad, GB/s | "
-             "one product, of triad | reading, GB/s | one product, of reading | 32 products, of GEMM | times one |",
-             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    def number(row, key):
+        return f"{row[key]:.2f}" if key in row else ""
+
+    lines = ["", "| d | m | held as | sums in | threads | GEMM, GFlop/s | Gram matrix, of GEMM | of GEMM on G | "
+             "of SYRK on G | triad, GB/s | one product, of triad | reading, GB/s | one product, of reading | 32 products, of GEMM | times one |",
+             "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for file in files:
         run = json.loads(file.read_text())
         for row in run["rows"]:
@@ -143,7 +146,8 @@ def write_rows(path, files, region):
                 one = row[kind]
                 gemm = row["dgemm_gflop_s" if kind == "double" else "sgemm_gflop_s"]
                 lines.append(f"| {row['d']} | {row['m']} | {row['storage']} | {kind} | {run['threads']} | {gemm:.1f} | "
-                             f"{one['gram_of_gemm']:.2f} | {row['triad_gb_s']:.1f} | {one['product_of_triad']:.2f} | "
+                             f"{one['gram_of_gemm']:.2f} | {number(one, 'gram_of_same_gemm')} | "
+                             f"{number(one, 'gram_of_syrk')} | {row['triad_gb_s']:.1f} | {one['product_of_triad']:.2f} | "
                              f"{row['read_gb_s']:.1f} | {one['product_of_two_reads']:.2f} | "
                              f"{one['k']['32']['gflop_s'] / gemm:.2f} | {one['k']['32']['times_one']:.1f} |")
     put(path, region, [*lines, "", f"{processor()}, {run['blas']}, {run['compiler']}, {run['instruction_sets'][0]}."])
