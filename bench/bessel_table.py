@@ -2,7 +2,8 @@
 """bench/bessel_table.py BENCH.json [VALIDATE.json]: writes the tables of docs/bessel.md.
 
 BENCH.json is what bench_bessel prints or bench/peers/bessel.py writes, VALIDATE.json what
-`halfulp validate bessel --json` prints; without it that table stays.
+`halfulp validate bessel --json` prints; without it that table stays. There is a table of speeds for processors
+with AVX-512 and one for others.
 """
 import json
 import pathlib
@@ -51,7 +52,8 @@ def speed(bench):
 
 def main():
     files = [json.loads(pathlib.Path(p).read_text()) for p in sys.argv[1:3]]
-    tables = [("speed", speed(files[0]))] + [("accuracy", accuracy(v)) for v in files[1:]]
+    wide = files[0]["instruction_sets"][0].startswith("AVX3")
+    tables = [("speed" if wide else "speed without AVX-512", speed(files[0]))] + [("accuracy", accuracy(v)) for v in files[1:]]
     path = pathlib.Path(__file__).parent.parent / "docs" / "bessel.md"
     text = path.read_text()
     for name, table in tables:
