@@ -668,7 +668,7 @@ std::ptrdiff_t finish(const BesselNarrow& narrow, bool second, bool accurate, co
       continue;
     }
     // the rounding of t, by the first term of either series: -5/24 t^2/w and 5/24 (1 - u^2)/w;
-    // that of 1/w as if the sum were proportional to it
+    // that of 1/w as if the sum were proportional to it. What this leaves is in the bounds.
     const V v = hn::LoadU(d, points.v + i), x = hn::LoadU(d, points.x + i);
     const V inverse_w = hn::LoadU(d, narrow.inverse_w + i);
     const Missed m = missed(second ? x : v, v, x, inverse_w, hn::LoadU(d, narrow.t + i));
@@ -678,10 +678,9 @@ std::ptrdiff_t finish(const BesselNarrow& narrow, bool second, bool accurate, co
     const Pair leading = sum_exact(hi, sum);
     const V value = hn::Add(leading.hi, hn::Add(leading.lo, hn::Add(lo, more)));
     store(value, i);
-    // left out and rounding of the polynomial, of what is missed in t and 1/w, of the slope
+    // of the cell, of the last additions, of the slope
     const auto bin = hn::PromoteTo(di, hn::LoadU(di32, narrow.bin + i));
-    const V share = hn::MulAdd(inverse_w, hn::Set(d, 0x1p-55), hn::Set(d, 0x1p-58));
-    V error = hn::MulAdd(inverse_w, share, hn::GatherIndex(d, bounds, bin));
+    V error = hn::MulAdd(inverse_w, hn::Set(d, 0x1p-58), hn::GatherIndex(d, bounds, bin));
     error = hn::MulAdd(v, hn::Set(d, 0x1p-69), error);
     const auto good = hn::Le(error, hn::Mul(hn::Abs(value), hn::Set(d, 0x1.ap-55)));
     if (HWY_LIKELY(hn::AllTrue(d, good))) continue;

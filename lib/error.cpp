@@ -86,7 +86,8 @@ ShapeError::ShapeError(std::string_view function, std::string_view argument,
     : Error(rule_message(function, argument, actual, expected)), argument_(argument) {}
 
 DeviceError::DeviceError(std::string_view function, int code, std::string_view what)
-    : Error(prefix(function) + "CUDA error " + std::to_string(code) + ": " + escape_text(what)),
+    : Error(prefix(function) + (code == 0 ? "" : "CUDA error " + std::to_string(code) + ": ") +
+            escape_text(what)),
       code_(code) {}
 
 IoError::IoError(std::string_view file, std::string_view reason)

@@ -113,6 +113,21 @@ Size vectors_in(const char* function, Size numbers, Size each) {
   return k;
 }
 
+/// Refuses an x whose product no T can hold. Only large ones are looked at: |y| is at most the norm
+/// over the damping or, of the root, over the damping's.
+template <class T>
+void require_finite_product(const char* function, const std::vector<Outcome>& outcomes,
+                            double damping, std::span<const T> y) {
+  const double most = static_cast<double>(std::numeric_limits<T>::max()) * std::fmin(damping, 1);
+  if (std::all_of(outcomes.begin(), outcomes.end(),
+                  [&](const Outcome& o) { return o.norm <= most; }))
+    return;
+  for (std::size_t j = 0; j < y.size(); ++j)
+    if (!std::isfinite(y[j]))
+      throw DomainError(function, "y[" + std::to_string(j) + "]", halfulp::number_text(y[j]),
+                        "finite: x is too large for a product of this type");
+}
+
 bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes) {
   const auto* const x = static_cast<const char*>(a);
   const auto* const y = static_cast<const char*>(b);
@@ -172,6 +187,7 @@ struct Estimator::State {
       detail::product(function, gradients, *cores[at(b)], options, power, x, k, y, inner,
                       std::span(outcomes).subspan(at(b * k), at(k)));
     });
+    require_finite_product<T>(function, outcomes, options.damping, y);
     return with_error(worst_error(outcomes, blocks(), k));
   }
 
@@ -187,6 +203,7 @@ struct Estimator::State {
       detail::combination(gradients, *cores[at(b)], options, a, k, y, inner,
                           std::span(outcomes).subspan(at(b * k), at(k)));
     });
+    require_finite_product<T>(function, outcomes, options.damping, y);
     return with_error(worst_error(outcomes, blocks(), k));
   }
 
@@ -681,6 +698,7 @@ Diagnosis inverse_product(const Gradients& gradients, std::span<const double> x,
     if (all.pivot < 0 && d_b.pivot >= 0) all.pivot = d_b.pivot, all.pivot_value = d_b.pivot_value;
     all.status = std::max(all.status, d_b.status);
   }
+  require_finite_product<double>(function, outcomes, options.damping, y);
   all.error = worst_error(outcomes, blocks, k);
   return all;
 }

@@ -21,6 +21,7 @@ constexpr double half_ulp = 0x1p-53;
 constexpr double unit_extended = 0x1p-98;  // of sums and factors in double-double
 constexpr double unit_sums = 0x1p-51;      // of sums over d in double
 constexpr int most_refinements = 8;
+constexpr double eigen_share = 4;  // rounding of a spectrum beside that of a factor
 /// Squares of vectors between these can be added and multiplied without care.
 constexpr double least_square = 0x1p-900, largest_square = 0x1p900;
 
@@ -291,9 +292,10 @@ int exponent_of(std::span<const double> x) {
 
 template <class T>
 void check_finite(const char* function, const T* x, Size n, Size first) {
-  for (Size j = 0; j < n; ++j)
-    halfulp::detail::require(std::isfinite(x[j]), function, "x[" + std::to_string(first + j) + "]",
-                             x[j], "finite");
+  const T* const bad = std::find_if(x, x + n, [](T value) { return !std::isfinite(value); });
+  if (bad != x + n)
+    throw DomainError(function, "x[" + std::to_string(first + (bad - x)) + "]",
+                      static_cast<double>(*bad), "finite");
 }
 
 /// The product with one vector of the block, wherever the fast way does not do.
@@ -327,10 +329,11 @@ Outcome careful(const char* function, const Refiner& refiner, const Core& core,
 /// The estimate for y = (x or 0)/lambda + G^T b: |x| rounded in passes, b by the core and the
 /// passes, and G x by |G| |x|, however small it is itself: G^T A^-1 is applied to that. All is
 /// times lambda.
-double relative_error(const Core& core, double x_norm, double b_norm, double y_norm) {
+double relative_error(const Core& core, double core_unit, double x_norm, double b_norm,
+                      double y_norm) {
   if (!(y_norm > 0)) return 0;
   const double sigma = std::sqrt(core.largest());
-  const double core_part = core.core_unit() * core_weight(core);
+  const double core_part = core_unit * core_weight(core);
   const double pass_part = core.pass_unit() * sigma;
   return (core.pass_unit() * (1 + core.rho() * sigma) * x_norm + (core_part + pass_part) * b_norm) /
          y_norm;
@@ -448,7 +451,8 @@ void inverse_product(const char* function, const Gradients& gradients, const Cor
     if (!(square > 1e-3 * whole))
       norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);
     const double relative =
-        relative_error(core, plain ? std::sqrt(whole) : 0, b_norm, norm) + rounding_of<T>();
+        relative_error(core, core.core_unit(), plain ? std::sqrt(whole) : 0, b_norm, norm) +
+        rounding_of<T>();
     outcomes[at(c)] = {relative, norm};
     if (core.may_extend() && relative - rounding_of<T>() > tolerance<T>(core)) {
       if (plain) {
@@ -557,10 +561,11 @@ void inverse_root_product(const char* function, const Gradients& gradients, cons
       Outcome& out = outcomes[at(c)];
       out.norm = scaled_norm(y.data() + c * d + columns.begin, n, root, threads);
       if (core.by_columns()) {
-        out.relative = core.core_unit() * core.core_condition();
+        out.relative = eigen_share * core.core_unit() * core.core_condition();
       } else if (out.norm > 0) {
         const double b_norm = root * norm_of(std::span<const double>(v).subspan(at(c * m), at(m)));
-        out.relative = relative_error(core, std::sqrt(squares[at(c)]), b_norm, out.norm);
+        out.relative = relative_error(core, eigen_share * core.core_unit(),
+                                      std::sqrt(squares[at(c)]), b_norm, out.norm);
       }
     }
   }
@@ -642,7 +647,7 @@ void combination(const Gradients& gradients, const Core& core, const Options& op
   for (Size c = 0; c < k; ++c) {
     const double norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);
     const double b_norm = options.damping * norm_of(std::span(b).subspan(at(c * m), at(m)));
-    const double relative = relative_error(core, 0, b_norm, norm);
+    const double relative = relative_error(core, core.core_unit(), 0, b_norm, norm);
     outcomes[at(c)] = {relative + rounding_of<T>(), norm};
     const bool odd = !(norm > 0x1p-450 && norm < 0x1p450);
     if (core.may_extend() && (relative > tolerance<T>(core) || odd)) take_care(c);

@@ -1,3 +1,5 @@
+#include <cstdio>
+
 #include "halfulp/npy.hpp"
 #include "mfac.hpp"
 
@@ -44,7 +46,9 @@ json diagnosis_json(const mfac::Diagnosis& diagnosis) {
 
 void warn_of(const Common& common, const std::string& file, const mfac::Diagnosis& diagnosis) {
   const auto short_text = [](double value) {
-    return halfulp::number_text(static_cast<float>(value));
+    char text[32];
+    std::snprintf(text, sizeof text, "%.3g", value);
+    return std::string(text);
   };
   if (diagnosis.status == mfac::Conditioning::ill)
     common.warn(file + ": ill-conditioned: cond(H) = " + short_text(diagnosis.condition) +

@@ -183,6 +183,38 @@ Count monotone_across_seams(BesselFunction f, int direction, const Common& commo
   return count;
 }
 
+/// The worst of the four logarithms where batches use polynomials, in ulp; beside the scalar
+/// double-double, which the tables measure.
+double worst_in_cells(const Common& common) {
+  Values u(100000), angle(u.size()), v(u.size()), x(u.size());
+  halfulp::RandomStream(common.seed, 3).fill_uniform(u);
+  halfulp::RandomStream(common.seed, 4).fill_uniform(angle);
+  for (std::size_t i = 0; i < u.size(); ++i) {
+    const double w = 0.25 * std::pow(168, u[i]);
+    v[i] = w * std::sin(halfulp::kernel::half_pi().hi * angle[i]);
+    x[i] = w * std::cos(halfulp::kernel::half_pi().hi * angle[i]);
+  }
+  double worst = 0;
+  for (const bool scaled : {false, true})
+    for (const bool second : {false, true}) {
+      const Values value =
+          batch(second   ? scaled ? BesselFunction::log_k_scaled : BesselFunction::log_k
+                : scaled ? BesselFunction::log_i_scaled
+                         : BesselFunction::log_i,
+                v, x, common.threads);
+      for (std::size_t i = 0; i < v.size(); ++i) {
+        const halfulp::kernel::BesselLog exact =
+            second ? halfulp::kernel::bessel_log_k(v[i], x[i], scaled)
+                   : halfulp::kernel::bessel_log_i(v[i], x[i], scaled);
+        const double size = std::fabs(exact.value.hi), ulp = std::nextafter(size, inf) - size;
+        if (exact.error > 0x1p-10 * ulp) continue;  // next to a zero
+        const double error = std::fabs((value[i] - exact.value.hi) - exact.value.lo) / ulp;
+        if (!(error <= worst)) worst = error;
+      }
+    }
+  return worst;
+}
+
 void add_identities(Registry& registry) {
   const auto monotone = [&](const char* name, BesselFunction f, bool in_v, int direction) {
     registry.identities.push_back(
@@ -367,6 +399,8 @@ void register_bessel(Registry& registry) {
                     halfulp::cuda::bessel(f, v, x, out, mode);
                   });
 #endif
+  registry.measurements.push_back({"bessel", "accurate batches beside double-double, w < 42",
+                                   "bessel_log_i", "ulp", worst_in_cells});
   add_identities(registry);
   add_special_values(registry);
 }

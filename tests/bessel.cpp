@@ -17,6 +17,7 @@
 #include "../validation/oracle/bessel_points.hpp"
 #include "budget.hpp"
 #include "halfulp/error.hpp"
+#include "halfulp/kernel/bessel_function.hpp"
 #include "halfulp/text.hpp"
 
 using bessel_arb::Function;
@@ -667,6 +668,65 @@ TEST_CASE("batches of floats: tiny arguments and orders to the last place", "[be
       INFO("function " << f << ", worst at " << place({v[at], x[at]}));
       CHECK(worst <= budget(HALFULP_BUDGETS, "bessel_float", "float", "cpu"));
       CHECK(worst <= 0.505);  // next to a zero, too, the double that is rounded is good
+    });
+  }
+}
+
+TEST_CASE("near the zeros of small orders of the series the last terms count", "[bessel]") {
+  bessel_points::Random random(4242);
+  for (const bool second : {false, true}) {
+    double worst = 0;
+    bessel_points::Point at{};
+    for (int i = 0; i < 500; ++i) {
+      const double v = i % 4 == 0 ? random.log_uniform(28, 150) : random.log_uniform(34, 40);
+      const auto value = [&](double y) {
+        return second ? halfulp::log_bessel_k(v, y) : halfulp::log_bessel_i(v, y);
+      };
+      const double off = random.log_uniform(1e-13, 5e-13);
+      const double x =
+          bessel_points::zero(value, !second) * (1 + (random.bits() % 2 == 0 ? off : -off));
+      bessel_arb::Ball reference;
+      REQUIRE(bessel_arb::evaluate(reference.v, second ? Function::log_k : Function::log_i, v, x));
+      const double error = bessel_arb::ulps(value(x), reference.v);
+      if (!(error <= worst)) worst = error, at = {v, x};
+    }
+    INFO((second ? "log K" : "log I") << ": worst at " << place(at));
+    CHECK(worst <= limit(second ? "bessel_log_k" : "bessel_log_i"));
+  }
+}
+
+TEST_CASE("accurate batches in every cell, against double-double", "[bessel]") {
+  constexpr std::size_t n = 100000;
+  bessel_points::Random random(99);
+  std::vector<double> v(n), x(n), value(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const double w = random.log_uniform(0.25, 42), u = random.uniform();
+    // a third each: all angles, next to one axis, next to the other
+    const double angle = 1.5707963267948966 * (i % 3 == 0   ? u
+                                               : i % 3 == 1 ? u * u * u * u
+                                                            : 1 - u * u * u * u);
+    v[i] = w * std::sin(angle);
+    x[i] = std::fmax(w * std::cos(angle), 1e-300);
+  }
+  for (int f = 0; f < 4; ++f) {
+    const bool second = f % 2 != 0, scaled = f >= 2;
+    std::vector<halfulp::dd> reference(n);
+    for (std::size_t i = 0; i < n; ++i)
+      reference[i] = second ? halfulp::kernel::bessel_log_k(v[i], x[i], scaled).value
+                            : halfulp::kernel::bessel_log_i(v[i], x[i], scaled).value;
+    on_every_target([&] {
+      halfulp::bessel(logarithms[f], v, x, value);
+      double worst = 0;
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double size = std::fabs(reference[i].hi);
+        if (size < 1e-10) continue;  // double-double alone is not enough
+        const double error = std::fabs((value[i] - reference[i].hi) - reference[i].lo) /
+                             (std::nextafter(size, inf) - size);
+        if (!(error <= worst)) worst = error, at = i;
+      }
+      INFO("function " << f << ", worst at " << place({v[at], x[at]}));
+      CHECK(worst <= limit("bessel_log_i"));
     });
   }
 }

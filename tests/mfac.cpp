@@ -727,6 +727,39 @@ TEST_CASE("bad input is named", "[mfac]") {
   }
 }
 
+TEST_CASE("roots of nearly parallel gradients are as good as they say", "[mfac]") {
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    const std::size_t m = seed % 2 == 0 ? 30 : 40, d = m + 4;
+    mfac_mpfr::Random random(700 + seed);
+    const Numbers one = random.normals(d), others = random.normals(m * d), x = random.normals(d);
+    const double distance = std::pow(10, -7 + static_cast<double>(seed) / 5);
+    Case c{"nearly parallel", m, d, 1e-8, Numbers(m * d)};
+    for (std::size_t i = 0; i < m * d; ++i) c.g[i] = one[i % d] + distance * others[i];
+    const Estimator e(gradients_of(c), damped(c.lambda));
+    Numbers root(d);
+    const auto r = e.inverse_root_product(std::span<const double>(x), std::span<double>(root));
+    const Reference reference(c.g, m, d, c.lambda);
+    const double error = relative_error(root, reference.root_product(x));
+    INFO("seed " << seed);
+    CHECK(r.error >= error);
+    CHECK(error <= limit("mfac_product") * reference.condition() * 0x1p-52);
+  }
+}
+
+TEST_CASE("a product that no number can hold is refused", "[mfac]") {
+  const Case c = random_case(10, 40, 1e-8);
+  const Estimator e(gradients_of(c), damped(c.lambda));
+  Numbers x(c.d, 1.0), y(c.d);
+  x[0] = 1e308;
+  CHECK_THROWS_WITH(e.inverse_product(std::span<const double>(x), std::span<double>(y)),
+                    Contains("y[0]") && Contains("x is too large"));
+  std::vector<float> single(c.d, 1e35F), out(c.d);
+  CHECK_THROWS_AS(e.inverse_product(std::span<const float>(single), std::span<float>(out)),
+                  halfulp::DomainError);
+  x[0] = 1e290;
+  CHECK(e.inverse_product(std::span<const double>(x), std::span<double>(y)).error < 1e-10);
+}
+
 TEST_CASE("a construction can be watched and stopped", "[mfac]") {
   const Case c = random_case(4, 100, 1e-3);
   for (const std::ptrdiff_t block : {0, 2}) {

@@ -44,7 +44,7 @@ class ShapeError : public Error {
   std::string argument_;
 };
 
-/// A CUDA call failed, or there is no device.
+/// A CUDA call failed, or there is no device, or no code for one: then `code` is 0.
 class DeviceError : public Error {
  public:
   DeviceError(std::string_view function, int code, std::string_view what);

@@ -131,7 +131,7 @@ struct Diagnosis {
 /// 0,
 ///            for a row of G that is not finite or whose square is not below 2^1000/m; Cancelled.
 ///            Each method: ShapeError if sizes do not fit; DomainError for an x that is not finite,
-///            with its index
+///            with its index, or so large that its product is not
 /// @accuracy  budgets `mfac_product`, `mfac_diagonal`, `mfac_element`, `mfac_number`: relative to
 ///            cond(H) 2^-52, of the gradients as they are stored; `mfac_float_storage`: rows of G
 ///            and random vectors with gradients in float and x and y in double;

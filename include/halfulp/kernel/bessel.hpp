@@ -148,7 +148,13 @@ HALFULP_HD inline int bessel_slope_terms(double w) {
   return w > 41.3 ? (w > 45.3 ? 16 : 17) : w > 38.3 ? 18 : 19;
 }
 
-/// sum s_k W^k to about 2^-105: the terms behind the first `leading` are small enough for doubles.
+/// Terms of which doubles would lose more than 2^-94 in all: their polynomials cancel, s_24 by
+/// 2^60.
+HALFULP_HD constexpr int bessel_leading_terms(double w) {
+  return w > 140 ? bessel_terms(w) : w > 85 ? 12 : bessel_log_terms;
+}
+
+/// sum s_k W^k to about 2^-94: the terms behind the first `leading` are small enough for doubles.
 HALFULP_HD inline dd bessel_sum_digits(dd t2, dd inverse_w, int leading) {
   double tail = 0;
   for (int k = bessel_log_terms; k > leading; --k) {
@@ -200,11 +206,12 @@ HALFULP_HD inline BesselLog bessel_log_wide(bool second, double v, double x, boo
   if (error < 0x1p-55 * std::fabs(value.hi)) return {value, error};
   const dd wide_inverse = 1.0 / f.w;
   const dd wide_t = v * wide_inverse;
-  value = head + bessel_sum_digits(wide_t * wide_t, sign * wide_inverse, bessel_terms(f.w.hi));
+  value =
+      head + bessel_sum_digits(wide_t * wide_t, sign * wide_inverse, bessel_leading_terms(f.w.hi));
   const double square = inverse_w * inverse_w, fifth = square * square * inverse_w;
   const double power = fifth * fifth * fifth * fifth * fifth;
   const double t2 = t * t;
-  error = head_error + (t2 > 0.6 && t2 < 0.8 ? 0x1p46 : 0x1p55) * power;
+  error = head_error + 0x1p-94 + (t2 > 0.6 && t2 < 0.8 ? 0x1p46 : 0x1p55) * power;
   return {value, error};
 }
 
@@ -460,8 +467,10 @@ HALFULP_HD inline BesselRatios bessel_k_ratios(double v, double x) {
   if (!bessel_is_wide(v, x)) {
     const BesselPair<dd> pair = bessel_k_pair<dd>(v, x);
     const dd q = 2.0 * (pair.k1 / pair.k0);  // x K_{v+1}/K_v
-    const double value = q.hi / x;
-    const double steep = ((q - v).hi) / x;
+    // the quotients in double-double, clear of where its parts underflow
+    const double up = x < 0x1p-500 ? 0x1p500 : 1, x_up = x * up;
+    const double value = (q / x_up).hi * up;
+    const double steep = ((q - v) / x_up).hi * up;
     if (!(value < 0x1p400)) {
       // x^2 times the derivative: q^2 - (2 v + 1) q up to what x^2 adds
       const dd scaled = q * q - two_sum(2 * v, 1) * q;
