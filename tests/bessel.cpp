@@ -672,6 +672,22 @@ TEST_CASE("batches of floats: tiny arguments and orders to the last place", "[be
   }
 }
 
+TEST_CASE("ratios of K for tiny arguments are rounded once", "[bessel]") {
+  bessel_points::Random random(635);
+  double worst[2] = {};
+  for (int i = 0; i < 300; ++i) {
+    const double v = i % 3 == 0 ? 0 : random.log_uniform(1e-9, 30);
+    const double x = random.log_uniform(1e-270, 1e-130);
+    bessel_arb::Ball ratio, slope;
+    REQUIRE(bessel_arb::evaluate(ratio.v, Function::k_ratio, v, x));
+    REQUIRE(bessel_arb::evaluate(slope.v, Function::log_k_dx, v, x));
+    worst[0] = std::fmax(worst[0], bessel_arb::ulps(halfulp::bessel_k_ratio(v, x).value, ratio.v));
+    worst[1] = std::fmax(worst[1], bessel_arb::ulps(halfulp::log_bessel_k_dx(v, x), slope.v));
+  }
+  CHECK(worst[0] <= limit("bessel_k_ratio"));
+  CHECK(worst[1] <= limit("bessel_log_k_dx"));
+}
+
 TEST_CASE("near the zeros of small orders of the series the last terms count", "[bessel]") {
   bessel_points::Random random(4242);
   for (const bool second : {false, true}) {
