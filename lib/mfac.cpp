@@ -113,8 +113,8 @@ Size vectors_in(const char* function, Size numbers, Size each) {
   return k;
 }
 
-/// Refuses an x whose product no T can hold. Only large ones are looked at: |y| is at most the norm
-/// over the damping or, of the root, over the damping's.
+/// Refuses an x whose product no T can hold. Only where a norm, |y| times the damping or its root,
+/// is that large are the numbers looked at.
 template <class T>
 void require_finite_product(const char* function, const std::vector<Outcome>& outcomes,
                             double damping, std::span<const T> y) {

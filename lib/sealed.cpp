@@ -103,7 +103,8 @@ Unsealed unseal(std::string_view bytes, const Seal& seal) {
   };
   if (bytes.size() < name_size + 8 + 16 + digest_size)
     return damaged("it has only " + std::to_string(bytes.size()) + " bytes");
-  if (bytes.substr(0, family.size()) != family) return damaged("it is no file that halfulp has saved");
+  if (bytes.substr(0, family.size()) != family)
+    return damaged("it is no file that halfulp has saved");
   const std::string_view body = bytes.substr(0, bytes.size() - digest_size);
   Digest check;
   std::memcpy(check.words.data(), bytes.data() + body.size(), digest_size);

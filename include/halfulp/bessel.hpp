@@ -32,14 +32,13 @@
 ///
 /// (v = inf at x = 0 is the limit x -> 0 of the column before: as v = inf, x finite; log K at x = 0
 /// is inf for every v.)
-/// float: computed in double and rounded once more.
+/// float: computed in double and rounded once more. Of the logarithms BesselMode::accurate has an
+/// error in units in the last place of the logarithm itself, near its zeros too, BesselMode::fast
+/// one relative to max(1, |logarithm|), for v <= 1e6.
 /// @accuracy  budgets `bessel_*` in validation/budgets.csv
 /// @source    Plesner, Sorensen, Hauberg (2024), arXiv 2409.08729, the domain and the purpose;
 ///            kernel/bessel.hpp, the formulas
 namespace halfulp {
-
-/// BesselMode::accurate has an error in units in the last place of the logarithm itself, near its
-/// zeros too; BesselMode::fast one relative to max(1, |logarithm|), for v <= 1e6.
 
 /// log I_v(x), I the modified Bessel function of the first kind.
 /// @accuracy  budget `bessel_log_i`

@@ -13,7 +13,7 @@ struct Info {
   std::string build;                          ///< "release" (assertions off) or "debug"
   std::vector<std::string> instruction_sets;  ///< usable here, best first
   int threads = 1;                            ///< that OpenMP starts by default
-  std::vector<std::string> devices;           ///< for the caller to fill: the library has no device code
+  std::vector<std::string> devices;  ///< to be filled by who links halfulp::cuda: empty here
   std::vector<std::pair<std::string, std::string>> libraries;  ///< name, version
 };
 

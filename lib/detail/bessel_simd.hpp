@@ -13,9 +13,9 @@ namespace halfulp::detail {
 /// Where the batch engine may use vectors at all: elsewhere the scalar functions. Without e^x what
 /// is left of w - x needs the digits of w.
 inline constexpr double bessel_simd_least_x = 0x1p-500;
-HALFULP_HD constexpr double bessel_simd_most_square(bool scaled) {
+HALFULP_HD constexpr double bessel_simd_most_square(bool scaled) {  // w^2
   return scaled ? 0x1p80 : 0x1p1000;
-}  // w^2
+}
 /// v^2 + x^2 from which the series is used, at w = 40.3.
 inline constexpr double bessel_series_square = 1624;
 
@@ -46,13 +46,15 @@ inline constexpr double bessel_fast_half_log[8] = {
 
 /// 1/12, 1/80, ... of (2 atanh(y/2) - y)/y^3 in the fast mode, the last spread over them by
 /// Chebyshev's polynomial on y^2 < h.
-inline constexpr double bessel_slope_h = 0.00368, bessel_slope_last = 1.0 / 11264;
+inline constexpr double bessel_slope_last = 1.0 / 11264;
+constexpr double bessel_fast_slope_share(int power, double share) {
+  double value = bessel_slope_last;
+  for (int k = 0; k < power; ++k) value *= 0.00368;  // h
+  return value * (share / 512);
+}
 inline constexpr double bessel_fast_slope[4] = {
-    1.0 / 12 - bessel_slope_last * bessel_slope_h * bessel_slope_h * bessel_slope_h *
-                   bessel_slope_h * (50.0 / 512),
-    1.0 / 80 + bessel_slope_last* bessel_slope_h* bessel_slope_h* bessel_slope_h*(400.0 / 512),
-    1.0 / 448 - bessel_slope_last* bessel_slope_h* bessel_slope_h*(1120.0 / 512),
-    1.0 / 2304 + bessel_slope_last* bessel_slope_h*(1280.0 / 512)};
+    1.0 / 12 - bessel_fast_slope_share(4, 50), 1.0 / 80 + bessel_fast_slope_share(3, 400),
+    1.0 / 448 - bessel_fast_slope_share(2, 1120), 1.0 / 2304 + bessel_fast_slope_share(1, 1280)};
 
 /// [scaled]: from w = [k] on k + 1 terms of the series are enough for the fast mode, what is left
 /// out being below 2^-54.5 max(1, |log|); 0: there are no more. Four terms are always there.
@@ -86,6 +88,7 @@ struct BesselPoints {
 inline constexpr int bessel_cell_columns = bessel_cell_halvings + 6;
 inline constexpr int bessel_cell_bins = bessel_cell_rows * bessel_cell_columns;
 inline constexpr int bessel_tiny_bin = bessel_cell_bins, bessel_bins_in_all = bessel_cell_bins + 2;
+
 /// Where the cell of a bin is among those of its kind, and the range of its first variable.
 struct BesselCellPlace {
   int index;  // -1: there is none

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "budget.hpp"
+#include "device_check.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/kernel/bessel_function.hpp"
 #include "split_mix.hpp"
@@ -19,14 +20,6 @@ namespace cuda = halfulp::cuda;
 using halfulp::BesselFunction, halfulp::BesselMode;
 
 namespace {
-
-int failures = 0;
-
-void check(bool good, const std::string& what) {
-  if (good) return;
-  ++failures;
-  std::printf("FAILED: %s\n", what.c_str());
-}
 
 template <class T>
 std::vector<T> on_device(BesselFunction f, const std::vector<T>& v, const std::vector<T>& x,

@@ -11,6 +11,7 @@
 
 #include "budget.hpp"
 #include "dd_cases.hpp"
+#include "device_check.hpp"
 #include "halfulp/error.hpp"
 
 namespace cuda = halfulp::cuda;
@@ -18,14 +19,6 @@ using halfulp::dd;
 using halfulp::DdFunction;
 
 namespace {
-
-int failures = 0;
-
-void check(bool good, const std::string& what) {
-  if (good) return;
-  ++failures;
-  std::printf("FAILED: %s\n", what.c_str());
-}
 
 template <class Exception>
 void check_throws(const std::string& what, const std::function<void()>& call) {

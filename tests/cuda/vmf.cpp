@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "device_check.hpp"
 #include "halfulp/error.hpp"
 #include "halfulp/kernel/vmf.hpp"
 #include "split_mix.hpp"
@@ -17,14 +18,6 @@ namespace cuda = halfulp::cuda;
 namespace kernel = halfulp::kernel;
 
 namespace {
-
-int failures = 0;
-
-void check(bool good, const std::string& what) {
-  if (good) return;
-  ++failures;
-  std::printf("FAILED: %s\n", what.c_str());
-}
 
 std::vector<double> to_host(const cuda::buffer<double>& memory) {
   std::vector<double> result(static_cast<std::size_t>(memory.size()));

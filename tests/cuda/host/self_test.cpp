@@ -5,20 +5,13 @@
 #include <vector>
 
 #include "detail/launch.cuh"
+#include "device_check.hpp"
 #include "halfulp/cuda/memory.hpp"
 
 namespace cuda = halfulp::cuda;
 using cuda::detail::launch;
 
 namespace {
-
-int failures = 0;
-
-void check(bool good, const std::string& what) {
-  if (good) return;
-  ++failures;
-  std::printf("FAILED: %s\n", what.c_str());
-}
 
 template <class T>
 std::vector<T> to_host(const cuda::buffer<T>& memory) {
