@@ -117,14 +117,15 @@ Size vectors_in(const char* function, Size numbers, Size each) {
 /// is that large are the numbers looked at.
 template <class T>
 void require_finite_product(const char* function, const std::vector<Outcome>& outcomes,
-                            double damping, std::span<const T> y) {
+                            double damping, std::span<const T> y, Size d) {
   const double most = static_cast<double>(std::numeric_limits<T>::max()) * std::fmin(damping, 1);
   if (std::all_of(outcomes.begin(), outcomes.end(),
                   [&](const Outcome& o) { return o.norm <= most; }))
     return;
   for (std::size_t j = 0; j < y.size(); ++j)
     if (!std::isfinite(y[j]))
-      throw DomainError(function, "y[" + std::to_string(j) + "]", halfulp::number_text(y[j]),
+      throw DomainError(function, halfulp::detail::element_name("y", j, y.size(), d),
+                        halfulp::number_text(y[j]),
                         "finite: x is too large for a product of this type");
 }
 
@@ -187,7 +188,7 @@ struct Estimator::State {
       detail::product(function, gradients, *cores[at(b)], options, power, x, k, y, inner,
                       std::span(outcomes).subspan(at(b * k), at(k)));
     });
-    require_finite_product<T>(function, outcomes, options.damping, y);
+    require_finite_product<T>(function, outcomes, options.damping, y, d);
     return with_error(worst_error(outcomes, blocks(), k));
   }
 
@@ -196,14 +197,14 @@ struct Estimator::State {
     const Size d = gradients.dimension(), m = gradients.rows();
     const Size k = vectors_in(function, std::ssize(a), m);
     require_size(function, "y", std::ssize(y), k * d);
-    halfulp::detail::require_finite(function, "a", a);
+    halfulp::detail::require_finite(function, "a", a, m);
     std::vector<Outcome> outcomes(at(blocks() * k));
     const OneBlasThread one;
     each_block(blocks(), threads, [&](Size b, int inner) {
       detail::combination(gradients, *cores[at(b)], options, a, k, y, inner,
                           std::span(outcomes).subspan(at(b * k), at(k)));
     });
-    require_finite_product<T>(function, outcomes, options.damping, y);
+    require_finite_product<T>(function, outcomes, options.damping, y, d);
     return with_error(worst_error(outcomes, blocks(), k));
   }
 
@@ -270,7 +271,7 @@ void Estimator::product(std::span<const double> x, std::span<double> y) const {
   const Size d = s.gradients.dimension(), m = s.gradients.rows();
   const Size k = vectors_in(function, std::ssize(x), d);
   require_size(function, "y", std::ssize(y), k * d);
-  halfulp::detail::require_finite(function, "x", x);
+  halfulp::detail::require_finite(function, "x", x, d);
   const OneBlasThread one;
   each_block(s.blocks(), s.threads, [&](Size b, int inner) {
     const Columns columns = s.cores[at(b)]->columns();
@@ -600,7 +601,7 @@ Diagnosis Estimator::quadratic_form(std::span<const double> x, std::span<double>
   const State& s = *state_;
   const Size k = vectors_in(function, std::ssize(x), s.gradients.dimension());
   require_size(function, "out", std::ssize(out), k);
-  halfulp::detail::require_finite(function, "x", x);
+  halfulp::detail::require_finite(function, "x", x, s.gradients.dimension());
   Numbers parts(at(s.blocks() * k)), errors(at(s.blocks()));
   const OneBlasThread one;
   each_block(s.blocks(), s.threads, [&](Size b, int inner) {
@@ -619,7 +620,7 @@ Diagnosis Estimator::influence(std::span<const double> x, std::span<double> out)
   const Size m = s.gradients.rows(),
              k = vectors_in(function, std::ssize(x), s.gradients.dimension());
   require_size(function, "out", std::ssize(out), k * m);
-  halfulp::detail::require_finite(function, "x", x);
+  halfulp::detail::require_finite(function, "x", x, s.gradients.dimension());
   std::vector<Numbers> parts(at(s.blocks()));
   std::vector<Outcome> outcomes(at(s.blocks() * k));
   const OneBlasThread one;
@@ -698,7 +699,7 @@ Diagnosis inverse_product(const Gradients& gradients, std::span<const double> x,
     if (all.pivot < 0 && d_b.pivot >= 0) all.pivot = d_b.pivot, all.pivot_value = d_b.pivot_value;
     all.status = std::max(all.status, d_b.status);
   }
-  require_finite_product<double>(function, outcomes, options.damping, y);
+  require_finite_product<double>(function, outcomes, options.damping, y, d);
   all.error = worst_error(outcomes, blocks, k);
   return all;
 }

@@ -230,7 +230,7 @@ Size vectors_in(const char* function, std::span<const T> x, std::span<T> y, Size
     throw ShapeError(function, "x.size()", std::to_string(x.size()),
                      "a multiple of " + std::to_string(d));
   require_size(function, "y", std::ssize(y), k * d);
-  require_finite<T>(function, "x", x);
+  require_finite<T>(function, "x", x, d);
   return k;
 }
 

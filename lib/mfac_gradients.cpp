@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "detail/require.hpp"
@@ -192,6 +193,19 @@ std::shared_ptr<Gradients::Data> viewed(std::span<const T> rows, std::ptrdiff_t 
   return data;
 }
 
+std::optional<Storage> storage_of(NpyType type) {
+  switch (type) {
+    case NpyType::float16:
+      return Storage::float16;
+    case NpyType::float32:
+      return Storage::float32;
+    case NpyType::float64:
+      return Storage::float64;
+    default:
+      return {};
+  }
+}
+
 void check_row(const Gradients::Data& data, std::string_view function, std::ptrdiff_t row) {
   require(row >= 0 && row < data.rows, function, "row", row,
           "in 0 ... " + std::to_string(data.rows - 1));
@@ -231,17 +245,6 @@ std::uint16_t detail::to_float16(float value) {
 
 float detail::from_bfloat16(std::uint16_t bits) {
   return std::bit_cast<float>(std::uint32_t{bits} << 16);
-}
-
-float detail::from_float16(std::uint16_t bits) {
-  const std::uint32_t sign = (bits & 0x8000U) << 16, magnitude = bits & 0x7fffU;
-  if (magnitude >= 0x7c00U)
-    return std::bit_cast<float>(sign | 0x7f800000U | (magnitude & 0x3ffU) << 13);
-  if (magnitude < 0x400U) {  // subnormal: multiples of 2^-24
-    const float value = static_cast<float>(magnitude) * 0x1p-24F;
-    return sign != 0 ? -value : value;
-  }
-  return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000U));
 }
 
 double detail::number_at(Storage storage, const std::byte* numbers, std::ptrdiff_t i) {
@@ -326,15 +329,15 @@ Gradients Gradients::map(const std::filesystem::path& file) {
   };
   expect(header.shape.size() == 2, "has " + std::to_string(header.shape.size()) + " dimensions",
          "2: one gradient a row");
-  expect(header.type == NpyType::float32 || header.type == NpyType::float64, "holds integers",
-         "float32 or float64");
+  const auto storage = storage_of(header.type);
+  expect(storage.has_value(), "holds integers", "float16, float32 or float64");
   expect(!header.big_endian, "is big-endian", "little-endian numbers");
   // In one row or column both orders are the same.
   const std::ptrdiff_t m = header.shape[0], d = header.shape[1];
   expect(header.order == Order::c || m <= 1 || d <= 1, "is in Fortran order", "C order");
   expect(d >= 1, "has rows of 0 numbers", "at least 1");
   auto data = std::make_shared<Data>();
-  data->storage = header.type == NpyType::float32 ? Storage::float32 : Storage::float64;
+  data->storage = *storage;
   data->rows = m;
   data->dimension = data->stride = d;
   data->file = std::make_unique<halfulp::detail::InputFile>(file);

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <optional>
 #include <utility>
 
+#include "detail/half.hpp"
 #include "detail/input_file.hpp"
 #include "detail/require.hpp"
 #include "halfulp/error.hpp"
@@ -49,6 +51,8 @@ Source file_source(detail::InputFile& file) {
 
 std::string type_name(NpyType type) {
   switch (type) {
+    case NpyType::float16:
+      return "float16";
     case NpyType::float32:
       return "float32";
     case NpyType::float64:
@@ -62,6 +66,7 @@ std::string type_name(NpyType type) {
 }
 
 std::size_t item_size(NpyType type) {
+  if (type == NpyType::float16) return 2;
   return type == NpyType::float32 || type == NpyType::int32 ? 4 : 8;
 }
 
@@ -163,7 +168,7 @@ class HeaderParser {
   }
 
   void parse_descr(NpyHeader& header) {
-    constexpr const char* supported = "expected '<f4', '<f8', '<i4' or '<i8' (or with '>')";
+    constexpr const char* supported = "expected '<f2', '<f4', '<f8', '<i4' or '<i8' (or with '>')";
     const int first = peek();
     if (first == '[' || first == '(')
       throw IoError(name_, std::string("unsupported structured dtype, ") + supported);
@@ -171,8 +176,9 @@ class HeaderParser {
     if (descr.find('O') != std::string::npos)
       throw IoError(
           name_, "dtype '" + descr + "' is refused: object arrays hold Python code, " + supported);
-    static constexpr std::array<std::pair<std::string_view, NpyType>, 4> types{
-        {{"f4", NpyType::float32},
+    static constexpr std::array<std::pair<std::string_view, NpyType>, 5> types{
+        {{"f2", NpyType::float16},
+         {"f4", NpyType::float32},
          {"f8", NpyType::float64},
          {"i4", NpyType::int32},
          {"i8", NpyType::int64}}};
@@ -278,12 +284,21 @@ NpyHeader take_header(const Source& source) {
   return header;
 }
 
+/// A number of the file that no type of the language holds.
+struct Half {
+  std::uint16_t bits;
+};
+
 template <class T>
-T load(const char* from, bool big_endian) {
+auto load(const char* from, bool big_endian) {
   std::array<char, sizeof(T)> bytes;
   std::memcpy(bytes.data(), from, sizeof(T));
   if (big_endian) std::reverse(bytes.begin(), bytes.end());
-  return std::bit_cast<T>(bytes);
+  const T value = std::bit_cast<T>(bytes);
+  if constexpr (std::same_as<T, Half>)
+    return detail::from_float16(value.bits);
+  else
+    return value;
 }
 
 /// True if `value` survives the way to To and back. Bounds first: a float out of range of an
@@ -336,7 +351,7 @@ void take_values(const Source& source, bool big_endian, std::vector<To>& values)
     const std::size_t now = std::min(chunk, values.size() - done);
     source.take(bytes.data(), now * sizeof(From), "the data");
     for (std::size_t i = 0; i < now; ++i) {
-      const From value = load<From>(bytes.data() + i * sizeof(From), big_endian);
+      const auto value = load<From>(bytes.data() + i * sizeof(From), big_endian);
       if (!exact<To>(value))
         throw IoError(source.name, "element " + std::to_string(done + i) + " = " +
                                        value_text(value) + " is not exact in " +
@@ -390,6 +405,9 @@ NpyData<T> take_array(const Source& source, const NpyReadOptions& options) {
     array.shape = header.shape;
     array.values.resize(static_cast<std::size_t>(header.size));
     switch (header.type) {
+      case NpyType::float16:
+        take_values<Half>(source, header.big_endian, array.values);
+        break;
       case NpyType::float32:
         take_values<float>(source, header.big_endian, array.values);
         break;

@@ -380,9 +380,10 @@ void add_mfac(CLI::App& app, const Common& common, Exit& exit) {
     auto* verb = module->add_subcommand(name, help);
     verb->fallthrough();
     verb->callback([options, &common, run] { run(*options, common); });
-    verb->add_option("G", options->gradients,
-                     "gradients, one a row: NPY (m, d), mapped into memory where it is float32 or "
-                     "float64, or a table of numbers as text")
+    verb->add_option(
+            "G", options->gradients,
+            "gradients, one a row: NPY (m, d), mapped into memory where it is float16, float32 or "
+            "float64, or a table of numbers as text")
         ->required();
     add_number(*verb, "--damping", options->damping, "lambda > 0")->required();
     verb->add_option("--storage", options->storage,

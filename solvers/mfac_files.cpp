@@ -13,8 +13,11 @@ mfac::Gradients read_gradients(const std::string& file, const std::string& asked
     return from_file(file, [&] { return mfac::Gradients(rows.values, rows.p, storage, threads); });
   }
   const halfulp::NpyHeader header = halfulp::read_npy_header(file);
-  const bool single = header.type == halfulp::NpyType::float32;
-  const mfac::Storage own = single ? mfac::Storage::float32 : mfac::Storage::float64;
+  const bool half = header.type == halfulp::NpyType::float16;
+  const bool single = half || header.type == halfulp::NpyType::float32;
+  const mfac::Storage own = half     ? mfac::Storage::float16
+                            : single ? mfac::Storage::float32
+                                     : mfac::Storage::float64;
   const mfac::Storage storage = asked.empty() ? own : mfac::storage_from(asked);
   const bool floating = single || header.type == halfulp::NpyType::float64;
   if (floating && storage == own && !header.big_endian && header.shape.size() == 2 &&

@@ -190,6 +190,30 @@ TEST_CASE("products, entries and numbers agree with MPFR", "[mfac]") {
   check_worst(over, "mfac_overestimate");
 }
 
+TEST_CASE("self-influence of equal rows", "[mfac]") {
+  // K is m lambda I and one number everywhere: what rounding takes of m lambda is all there is.
+  Worst worst;
+  for (const std::uint64_t seed : {15, 22})
+    for (const double lambda : {1e-8, 1e-6, 1e-3, 0.3})
+      for (const std::size_t m : {std::size_t{7}, std::size_t{43}, std::size_t{64}}) {
+        const std::size_t d = 90;
+        mfac_mpfr::Random random(seed);
+        Numbers g(m * d);
+        for (std::size_t j = 0; j < d; ++j) g[j] = random.normal();
+        for (std::size_t j = d; j < g.size(); ++j) g[j] = g[j - d];
+        const mfac::Estimator e(mfac::Gradients(g, static_cast<std::ptrdiff_t>(d)),
+                                {.damping = lambda});
+        Numbers self(m);
+        e.self_influence(self);
+        const Numbers row(g.begin(), g.begin() + static_cast<std::ptrdiff_t>(d));
+        const Real expected = Reference(g, m, d, lambda).quadratic_form(row);
+        for (const double value : self)
+          worst.add(relative_error(value, expected) / (e.diagnosis().condition * 0x1p-52),
+                    "m = " + std::to_string(m) + ", lambda = " + std::to_string(lambda));
+      }
+  check_worst(worst, "mfac_number");
+}
+
 TEST_CASE("an estimate is never below the error, on other seeds", "[mfac]") {
   Worst over;
   for (std::uint64_t seed = 100; seed < 102; ++seed)
@@ -691,22 +715,23 @@ TEST_CASE("bad input is named", "[mfac]") {
     x[14] = nan;
     CHECK_THAT(
         message([&] { e.inverse_product(std::span<const double>(x), std::span<double>(out)); }),
-        Contains("mfac::Estimator::inverse_product: x[14] = nan, must be finite"));
+        Contains("mfac::Estimator::inverse_product: x[1, 4] = nan, must be finite"));
     CHECK_THAT(message([&] { mfac::inverse_product(g, x, out, options); }),
-               Contains("mfac::inverse_product: x[14] = nan"));
+               Contains("mfac::inverse_product: x[1, 4] = nan"));
     x[14] = std::numeric_limits<double>::infinity();
     std::vector<float> xf = singles(x), yf(20);
     CHECK_THAT(
         message([&] { e.inverse_product(std::span<const float>(xf), std::span<float>(yf)); }),
-        Contains("x[14] = inf, must be finite"));
+        Contains("x[1, 4] = inf, must be finite"));
     CHECK_THAT(message([&] {
                  e.inverse_root_product(std::span<const double>(x), std::span<double>(out));
                }),
-               Contains("x[14] = inf, must be finite"));
-    CHECK_THAT(message([&] { e.product(x, out); }), Contains("x[14] = inf, must be finite"));
+               Contains("x[1, 4] = inf, must be finite"));
+    CHECK_THAT(message([&] { e.product(x, out); }), Contains("x[1, 4] = inf, must be finite"));
     CHECK_THAT(message([&] { e.quadratic_form(x, std::span(out).first(2)); }),
-               Contains("x[14] = inf"));
-    CHECK_THAT(message([&] { e.influence(x, std::span(out).first(8)); }), Contains("x[14] = inf"));
+               Contains("x[1, 4] = inf"));
+    CHECK_THAT(message([&] { e.influence(x, std::span(out).first(8)); }),
+               Contains("x[1, 4] = inf"));
     Numbers a(4, nan);
     CHECK_THAT(message([&] { e.inverse_combination(a, std::span(out).first(10)); }),
                Contains("a[0] = nan, must be finite"));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "halfulp/error.hpp"
+#include "halfulp/file.hpp"
 #include "halfulp/npy.hpp"
 #include "halfulp/random.hpp"
 #include "scratch.hpp"
@@ -513,6 +514,27 @@ TEST_CASE("numbers that are not finite show in the diagonal", "[mfac]") {
         for (std::size_t i = 0; i < 5; ++i) CHECK(std::isfinite(gram[6 * i]) == (i != 3));
         CHECK(std::isfinite(gram[4 + 5 * 2]));
       }
+}
+
+TEST_CASE("gradients of float16 in a file", "[mfac]") {
+  const Scratch scratch;
+  const std::ptrdiff_t m = 5, d = 5000;
+  const Gradients memory(all(make_case(m, d, 1, {0, d}, 52).rows), d, Storage::float16);
+  std::string header = "{'descr': '<f2', 'fortran_order': False, 'shape': (5, 5000), }";
+  header.resize(117, ' ');
+  std::string bytes = "\x93NUMPY\x01" + std::string("\0\x76\0", 3) + header + '\n';
+  for (std::ptrdiff_t i = 0; i < m; ++i)
+    for (std::ptrdiff_t j = 0; j < d; ++j) {
+      const std::uint16_t bits = detail::to_float16(memory.at(i, j));
+      bytes += {static_cast<char>(bits & 0xff), static_cast<char>(bits >> 8)};
+    }
+  halfulp::write_file_atomic(scratch / "g.npy", bytes);
+  const Gradients file = Gradients::map(scratch / "g.npy");
+  CHECK(file.storage() == Storage::float16);
+  Numbers expected(25), gram(25);
+  detail::gram(memory, {0, d}, Accumulation::float64, 1, expected);
+  detail::gram(file, {0, d}, Accumulation::float64, 2, gram);
+  CHECK(same_bits(gram, expected));
 }
 
 TEST_CASE("gradients in a file", "[mfac]") {

@@ -168,6 +168,31 @@ TEST_CASE("byte order round trip", "[npy]") {
   CHECK(same_bits(parse_npy<double>(npy(dict(">f8", "(10, 100)"), data), "a").values, values));
 }
 
+TEST_CASE("every float16", "[npy]") {
+  std::string little, big;
+  for (unsigned bits = 0; bits < 65536; ++bits) {
+    const char low = static_cast<char>(bits & 0xff), high = static_cast<char>(bits >> 8);
+    little += {low, high};
+    big += {high, low};
+  }
+  const auto values = parse_npy<double>(npy(dict("<f2", "(256, 256)"), little), "a").values;
+  for (int bits = 0; bits < 65536; ++bits) {
+    const double value = values[static_cast<std::size_t>(bits)];
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const double magnitude = exponent == 0   ? std::ldexp(fraction, -24)
+                             : exponent < 31 ? std::ldexp(1024 + fraction, exponent - 25)
+                             : fraction == 0 ? std::numeric_limits<double>::infinity()
+                                             : std::numeric_limits<double>::quiet_NaN();
+    INFO(bits);
+    REQUIRE(std::signbit(value) == (bits >= 32768));
+    REQUIRE((std::fabs(value) == magnitude || (std::isnan(value) && std::isnan(magnitude))));
+  }
+  CHECK(same_bits(parse_npy<double>(npy(dict(">f2", "(65536,)"), big), "a").values, values));
+  const auto floats = parse_npy<float>(npy(dict("<f2", "(65536,)"), little), "a").values;
+  CHECK(std::equal(floats.begin(), floats.begin() + 0x7c01, values.begin()));
+  CHECK_THAT(refusal(npy(dict("<f2", "(2,)"), "123")), Contains("truncated by 1 bytes"));
+}
+
 TEST_CASE("another type is taken where every value is exact, else refused", "[npy]") {
   const Scratch scratch;
   const auto path = scratch / "a.npy";

@@ -14,14 +14,14 @@
 ///
 ///     halfulp::write_npy<double>("u.npy", values, {300, 300});
 ///
-/// Types in the file: float32, float64, int32, int64, little- or big-endian, any rank up to 64.
-/// Object arrays are refused (they hold Python code), as are all other types, by their name.
+/// Types in the file: float16, float32, float64, int32, int64, little- or big-endian, any rank up
+/// to 64. Object arrays are refused (they hold Python code), as are all other types, by their name.
 namespace halfulp {
 
 /// Which index runs fastest in memory: the last (c) or the first (fortran).
 enum class Order { c, fortran };
 
-enum class NpyType { float32, float64, int32, int64 };
+enum class NpyType { float16, float32, float64, int32, int64 };
 
 /// What the header of a file says.
 struct NpyHeader {
@@ -49,8 +49,9 @@ struct NpyReadOptions {
 };
 
 /// Reads an array of T = float, double, std::int32_t or std::int64_t. The file's type may differ if
-/// every value is exact in T (int32 as double; float64 as float only where no digit is lost); a NaN
-/// is a NaN in any floating type. Where the types agree the bits are the file's.
+/// every value is exact in T (int32 as double; float16 as float or double; float64 as float only
+/// where no digit is lost); a NaN is a NaN in any floating type. Where the types agree the bits are
+/// the file's.
 ///
 /// The header is believed only after its shape agrees with the size of the file, so a damaged file
 /// costs no memory.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "detail/half.hpp"
 #include "detail/input_file.hpp"
 #include "halfulp/mfac.hpp"
 
@@ -49,7 +50,7 @@ struct Tile {
 [[nodiscard]] std::uint16_t to_float16(double value);
 [[nodiscard]] std::uint16_t to_float16(float value);
 [[nodiscard]] float from_bfloat16(std::uint16_t bits);
-[[nodiscard]] float from_float16(std::uint16_t bits);
+using halfulp::detail::from_float16;
 
 /// Number i of an array held as `storage`.
 [[nodiscard]] double number_at(Storage storage, const std::byte* numbers, std::ptrdiff_t i);

@@ -205,7 +205,7 @@ Diagnosis inverse_product(const Rows& rows, Factor& factor, const Damped& h,
     const double square = norm;
     norm = square > 0x1p-900 && square < HUGE_VAL ? std::sqrt(square)
                                                   : norm_of<T>(part(x, c, d), h.threads);
-    if (!std::isfinite(norm)) halfulp::detail::require_finite<T>(function, "x", x);
+    if (!std::isfinite(norm)) halfulp::detail::require_finite<T>(function, "x", x, d);
     for (std::ptrdiff_t i = n - 1; i >= 0; --i) {
       const double own = factor.gram(i, i), bound = 1e-10 * own;
       if (own > 0 && std::fabs(a[static_cast<std::size_t>(c * n + i)] - own) <= bound &&

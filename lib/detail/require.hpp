@@ -34,20 +34,30 @@ inline void require_size(std::string_view function, std::string_view argument,
   if (actual != expected) throw ShapeError(function, argument, actual, expected);
 }
 
+/// argument[17], or argument[1, 7] if `size` numbers are several rows of `width`.
+inline std::string element_name(std::string_view argument, std::size_t index, std::size_t size,
+                                std::ptrdiff_t width) {
+  const auto row = static_cast<std::size_t>(width);
+  const std::string place = width > 0 && size > row
+                                ? std::to_string(index / row) + ", " + std::to_string(index % row)
+                                : std::to_string(index);
+  return std::string(argument) + '[' + place + ']';
+}
+
 /// Throws DomainError `halfulp::function: argument[17] = nan, must be finite` for the first bad
-/// element.
+/// element; of several rows of `width` numbers it is argument[row, column].
 template <class T>
-void require_finite(std::string_view function, std::string_view argument,
-                    std::span<const T> values) {
+void require_finite(std::string_view function, std::string_view argument, std::span<const T> values,
+                    std::ptrdiff_t width = 0) {
   for (std::size_t i = 0; i < values.size(); ++i)
     if (!std::isfinite(values[i]))
-      throw DomainError(function, std::string(argument) + '[' + std::to_string(i) + ']',
+      throw DomainError(function, element_name(argument, i, values.size(), width),
                         number_text(values[i]), "finite");
 }
 
 inline void require_finite(std::string_view function, std::string_view argument,
-                           std::span<const double> values) {
-  require_finite<double>(function, argument, values);
+                           std::span<const double> values, std::ptrdiff_t width = 0) {
+  require_finite<double>(function, argument, values, width);
 }
 
 }  // namespace halfulp::detail
