@@ -29,6 +29,7 @@ constexpr double unit_single = 0x1p-21;
 constexpr double slowest_refinement = 0.03;
 constexpr Size all_eigenvalues = 128;  // up to this size, else Lanczos
 constexpr int lanczos_steps = 24;
+constexpr double least_spread = 16;  // of squares of rows, from which on lengths are kept
 
 std::size_t at(Size i) { return static_cast<std::size_t>(i); }
 int as_int(Size n) { return static_cast<int>(n); }
@@ -191,6 +192,7 @@ void Core::factorise(std::vector<double> gram, const Progress& progress, const c
     cholesky_with_floor(n_, shift_, factor_.data(), lost_, lost_value_);
   }
   estimate_spectrum();
+  if (!by_columns_) estimate_lengths();
   // By how much a step of refinement lowers the error: |G^T A^-1 dA A^-1 G H|/lambda with
   // A^-1 G H = G/m, and the rounding of x - G^T a.
   const double kappa = condition();
@@ -229,6 +231,49 @@ void Core::estimate_spectrum() {
   });
   smallest_ = std::fmax(shift_, 1 / inverse - rounding);
   rho_ = largest_rho(shift_, smallest_ - shift_, largest_);
+}
+
+void Core::estimate_lengths() {
+  Numbers root(diagonal_);
+  for (double& value : root) value = std::sqrt(value + shift_);
+  const auto [low, high] = std::minmax_element(root.begin(), root.end());
+  if (!(*high * *high > least_spread * *low * *low)) return;
+  // The largest and the smallest eigenvalue of D^-1 A D^-1, D the root of the diagonal of A.
+  const double rounding = unit_double * static_cast<double>(n_);
+  double largest = 0, smallest = 0;
+  if (n_ <= all_eigenvalues) {
+    Numbers a(at(n_ * n_)), values(at(n_));
+    for (Size j = 0; j < n_; ++j)
+      for (Size i = j; i < n_; ++i)
+        a[at(i + j * n_)] = i == j ? 1 : gram(i, j) / root[at(i)] / root[at(j)];
+    LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', as_int(n_), a.data(), as_int(n_), values.data());
+    largest = values.back() + rounding;
+    smallest = values.front() - rounding;
+  } else {
+    Numbers scaled(at(n_));
+    largest = largest_eigenvalue(n_, [&](const double* x, double* y) {
+      for (Size i = 0; i < n_; ++i) scaled[at(i)] = x[i] / root[at(i)];
+      multiply(scaled.data(), y);
+      for (Size i = 0; i < n_; ++i) y[i] = (y[i] + shift_ * scaled[at(i)]) / root[at(i)];
+    });
+    largest = std::fmin(largest, static_cast<double>(n_)) + rounding;
+    const double inverse = largest_eigenvalue(n_, [&](const double* x, double* y) {
+      for (Size i = 0; i < n_; ++i) y[i] = x[i] * root[at(i)];
+      solve(1, y);
+      for (Size i = 0; i < n_; ++i) y[i] *= root[at(i)];
+    });
+    smallest = 1 / inverse - rounding;
+  }
+  smallest = std::fmax(smallest, shift_ / *high / *high);
+  // G^T A^-1 e_i = H^-1 g_i/m, and |G^T A^-1 D| is not above the root of |(D^-1 A D^-1)^-1|.
+  lengths_ = {diagonal_, Numbers(at(n_)), 0, largest};
+  for (Size i = 0; i < n_; ++i) {
+    double& length = lengths_.length[at(i)];
+    length = std::sqrt(length);
+    lengths_.reach[at(i)] =
+        std::min({rho_, length / shift_, 1 / (std::sqrt(smallest) * root[at(i)])});
+    lengths_.weight = std::hypot(lengths_.weight, lengths_.reach[at(i)] * length);
+  }
 }
 
 void Core::solve(Size k, double* b) const {

@@ -86,6 +86,22 @@ std::span<const double> column(const DdMatrix& a) {
 /// |G^T A^-1 dA a| <= this |dA|/|A| |a|.
 double core_weight(const Core& core) { return core.rho() * (core.largest() + core.shift()); }
 
+/// The 2-norm of a_i w_i.
+double weighted_norm(std::span<const double> a, const Numbers& w) {
+  Numbers weighted(a.begin(), a.end());
+  for (std::size_t i = 0; i < w.size(); ++i) weighted[i] *= w[i];
+  return norm_of(weighted);
+}
+
+/// |G^T A^-1 dA a| from the rounding of A and its factor, `unit` of them.
+double core_error(const Core& core, double unit, std::span<const double> a) {
+  double weight = core_weight(core) * norm_of(a);
+  if (const Lengths& l = core.lengths(); !l.length.empty())
+    weight = std::fmin(weight, core.shift() * weighted_norm(a, l.reach) +
+                                   l.coherence * l.weight * weighted_norm(a, l.length));
+  return unit * weight;
+}
+
 DdMatrix as_matrix(const double* x, Size n) {
   DdMatrix matrix(n, 1);
   std::copy_n(x, n, matrix.hi(0));
@@ -215,12 +231,12 @@ class Refiner {
       a = solve(std::move(a));
       combine_extended(gradients_, core_.columns(), a, threads_,
                        [&](Size j, dd value) { p.y[at(j)] = ((b.x[at(j)] - value) / lambda_).hi; });
-      error = unit_extended * (norm_of(b.x) + core_weight(core_) * norm_of(column(a)));
+      error = unit_extended * norm_of(b.x) + core_error(core_, unit_extended, column(a));
     } else {
       const DdMatrix z = solve(as_matrix(b.a.data(), gradients_.rows()));
       combine_extended(gradients_, core_.columns(), z, threads_,
                        [&](Size j, dd value) { p.y[at(j)] = (value * m_).hi; });
-      error = unit_extended * core_weight(core_) * core_.shift() * norm_of(column(z));
+      error = core_.shift() * core_error(core_, unit_extended, column(z));
     }
     p.norm = scaled_norm(p.y.data(), std::ssize(p.y), lambda_, threads_);
     if (p.norm > 0) p.relative += error / p.norm;
@@ -272,7 +288,7 @@ class Refiner {
                      });
     p.norm = scaled_norm(p.y.data(), std::ssize(p.y), lambda_, threads_);
     const double scale = b.a.empty() ? 1 : core_.shift();
-    const double error = core_unit * core_weight(core_) * scale * norm_of(a);
+    const double error = scale * core_error(core_, core_unit, a);
     p.relative = p.norm > 0 ? half_ulp + error / p.norm : 0;
     return p;
   }
@@ -336,14 +352,17 @@ Outcome careful(const char* function, const Refiner& refiner, const Core& core,
 /// The estimate for y = (x or 0)/lambda + G^T b: |x| rounded in passes, b by the core and the
 /// passes, and G x by |G| |x|, however small it is itself: G^T A^-1 is applied to that. All is
 /// times lambda.
-double relative_error(const Core& core, double core_unit, double x_norm, double b_norm,
+double relative_error(const Core& core, double x_norm, std::span<const double> b, double lambda,
                       double y_norm) {
   if (!(y_norm > 0)) return 0;
   const double sigma = std::sqrt(core.largest());
-  const double core_part = core_unit * core_weight(core);
-  const double pass_part = core.pass_unit() * sigma;
-  return (core.pass_unit() * (1 + core.rho() * sigma) * x_norm + (core_part + pass_part) * b_norm) /
-         y_norm;
+  double first = core.rho() * sigma, second = sigma * norm_of(b);
+  if (const Lengths& l = core.lengths(); !l.length.empty()) {
+    first = std::fmin(first, std::sqrt(l.coherence) * l.weight);
+    second = std::fmin(second, std::sqrt(l.coherence) * weighted_norm(b, l.length));
+  }
+  const double passes = core.pass_unit() * ((1 + first) * x_norm + lambda * second);
+  return (passes + lambda * core_error(core, core.core_unit(), b)) / y_norm;
 }
 
 template <class T>
@@ -459,7 +478,7 @@ void inverse_product(const char* function, const Gradients& gradients, const Cor
     if (!(square > 1e-3 * whole))
       norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);
     const double relative =
-        relative_error(core, core.core_unit(), plain ? std::sqrt(whole) : 0, b_norm, norm) +
+        relative_error(core, plain ? std::sqrt(whole) : 0, part, options.damping, norm) +
         rounding_of<T>();
     outcomes[at(c)] = {relative, norm};
     if (core.may_extend() && relative - rounding_of<T>() > tolerance<T>(core)) {
@@ -571,9 +590,10 @@ void inverse_root_product(const char* function, const Gradients& gradients, cons
       if (core.by_columns()) {
         out.relative = eigen_share * core.core_unit() * core.core_condition();
       } else if (out.norm > 0) {
-        const double b_norm = root * norm_of(std::span<const double>(v).subspan(at(c * m), at(m)));
-        out.relative = relative_error(core, eigen_share * core.core_unit(),
-                                      std::sqrt(squares[at(c)]), b_norm, out.norm);
+        const std::span b = std::span<const double>(v).subspan(at(c * m), at(m));
+        out.relative =
+            relative_error(core, std::sqrt(squares[at(c)]), b, root, out.norm) +
+            eigen_share * core.core_unit() * core_weight(core) * root * norm_of(b) / out.norm;
       }
     }
   }
@@ -654,8 +674,8 @@ void combination(const Gradients& gradients, const Core& core, const Options& op
   combine<T>(gradients, columns, b, k, 0, {}, options.products, threads, y);
   for (Size c = 0; c < k; ++c) {
     const double norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);
-    const double b_norm = options.damping * norm_of(std::span(b).subspan(at(c * m), at(m)));
-    const double relative = relative_error(core, core.core_unit(), 0, b_norm, norm);
+    const double relative =
+        relative_error(core, 0, std::span(b).subspan(at(c * m), at(m)), options.damping, norm);
     outcomes[at(c)] = {relative + rounding_of<T>(), norm};
     const bool odd = !(norm > 0x1p-450 && norm < 0x1p450);
     if (core.may_extend() && (relative > tolerance<T>(core) || odd)) take_care(c);

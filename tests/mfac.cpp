@@ -214,6 +214,37 @@ TEST_CASE("self-influence of equal rows", "[mfac]") {
   check_worst(worst, "mfac_number");
 }
 
+TEST_CASE("an estimate where rows differ in length is near the error", "[mfac]") {
+  for (const std::uint64_t seed : {1, 2, 3})
+    for (const bool parallel : {false, true})
+      for (const std::size_t m : {std::size_t{11}, std::size_t{30}, std::size_t{140}}) {
+        const std::size_t d = 150;
+        mfac_mpfr::Random random(seed);
+        const double lambda = std::pow(10, -1 - 6 * random.uniform());
+        const Numbers common = random.normals(d);
+        Numbers g = random.normals(m * d);
+        for (std::size_t i = 0; i < m; ++i) {
+          const double length =
+              std::ldexp(1.0, static_cast<int>(std::floor(41 * random.uniform())) - 30);
+          for (std::size_t j = 0; j < d; ++j)
+            g[i * d + j] = length * (parallel ? common[j] + 0.1 * g[i * d + j] : g[i * d + j]);
+        }
+        const mfac::Estimator e(mfac::Gradients(g, static_cast<std::ptrdiff_t>(d)),
+                                {.damping = lambda, .precision = mfac::Precision::float64});
+        const Reference reference(g, m, d, lambda);
+        const auto first = g.begin() + static_cast<std::ptrdiff_t>((m / 3) * d);
+        for (const Numbers& x :
+             {random.normals(d), Numbers(first, first + static_cast<std::ptrdiff_t>(d))}) {
+          Numbers y(d);
+          const auto check = e.inverse_product(std::span<const double>(x), std::span<double>(y));
+          const double error = relative_error(y, reference.product(x));
+          CAPTURE(seed, parallel, m, lambda, check.condition, error);
+          CHECK(check.error >= error);
+          CHECK(check.error <= 1e4 * error);
+        }
+      }
+}
+
 TEST_CASE("an estimate is never below the error, on other seeds", "[mfac]") {
   Worst over;
   for (std::uint64_t seed = 100; seed < 102; ++seed)

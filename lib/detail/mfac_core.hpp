@@ -32,6 +32,16 @@ struct Extended {
   ExtendedCholesky factor;
 };
 
+/// For bounds where rows differ in length. Rounding of A and its factor is of the size of
+/// core_unit() times m lambda on the diagonal and |g_i| |g_j| everywhere (Higham (2002), Accuracy
+/// and Stability of Numerical Algorithms, 10.1): between short rows far less than core_unit() |A|.
+struct Lengths {
+  std::vector<double> length;  ///< |g_i|; empty where they hardly differ
+  std::vector<double> reach;   ///< |G^T A^-1 e_i| is not above
+  double weight = 0;           ///< root of the sum of (reach_i |g_i|)^2
+  double coherence = 1;        ///< the largest eigenvalue of A scaled to a diagonal of 1
+};
+
 class Core {
  public:
   /// @param  gram  S of the rows, lower triangle, column-major, if it is known; else empty
@@ -52,6 +62,7 @@ class Core {
   [[nodiscard]] double core_condition() const { return (largest_ + shift_) / smallest_; }
   /// |G^T A^-1| = max sigma/(m lambda + sigma^2), from above.
   [[nodiscard]] double rho() const { return rho_; }
+  [[nodiscard]] const Lengths& lengths() const { return lengths_; }
   /// Rounding of A and its factor, relative to |A|; rounding of sums over d.
   [[nodiscard]] double core_unit() const { return core_unit_; }
   [[nodiscard]] double pass_unit() const { return pass_unit_; }
@@ -78,6 +89,7 @@ class Core {
   void factorise(std::vector<double> gram, const Progress& progress, const char* function);
   void check_diagonal(const char* function) const;
   void estimate_spectrum();
+  void estimate_lengths();
   void multiply(const double* x, double* y) const;  ///< S x
 
   const Gradients* gradients_;
@@ -88,6 +100,7 @@ class Core {
   std::ptrdiff_t n_ = 0;
   bool by_columns_ = false;
   double shift_ = 0, largest_ = 0, smallest_ = 0, rho_ = 0;
+  Lengths lengths_;
   double core_unit_ = 0, pass_unit_ = 0;
   bool may_extend_ = false, extended_only_ = false;
   std::ptrdiff_t lost_ = -1;
