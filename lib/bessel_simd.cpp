@@ -207,13 +207,15 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
   const auto least_x = bits(hn::Set(d, bessel_simd_least_x));
   V least = hn::Set(d, bessel_simd_most_square(Scaled));
   std::uint64_t others = 0;
-  // Several vectors step by step: of one after the other the processor would not have enough in
-  // flight.
+  // Two vectors step by step, and in two passes: of one after the other, or of one long chain, the
+  // processor would not have enough in flight.
   constexpr int n = 2;
+  HWY_ALIGN double roots[tile_size], roots_lo[tile_size], w[tile_size], w_lo[tile_size];
+  HWY_ALIGN double missed[Accurate ? tile_size : 1];
+  HWY_ALIGN double bad[Mixed ? tile_size : 1];
   for (std::ptrdiff_t begin = 0; begin < tile_size; begin += n * lanes) {
     const auto at = [&](int k) { return begin + k * lanes; };
     Frame f[n];
-    hn::Mask<D> bad[n];
     for (int k = 0; k < n; ++k) {
       const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
       f[k] = frame(vi, xi);
@@ -223,51 +225,65 @@ HWY_NOINLINE std::uint64_t tile_heads(const double* v, const double* x, Tile& ti
       const auto of_square = hn::Or(hn::Sub(square, lowest), hn::Sub(highest, square));
       const auto of_x = hn::Or(bits(xi), hn::Sub(bits(xi), least_x));
       const auto any = hn::Or(hn::Or(of_square, of_x), bits(vi));
-      bad[k] = hn::RebindMask(d, hn::Lt(any, hn::Zero(di)));
-      others |= mask_bits(bad[k]) << at(k);
+      others |= mask_bits(hn::RebindMask(d, hn::Lt(any, hn::Zero(di)))) << at(k);
       least = hn::Min(f[k].square, least);  // in this order not NaN
+      if (Mixed) hn::Store(hn::BitCast(d, any), d, bad + at(k));
+      hn::Store(f[k].w, d, w + at(k));
+      hn::Store(f[k].w_lo, d, w_lo + at(k));
+      hn::Store(f[k].inverse_w, d, tile.inverse_w + at(k));
+      hn::Store(hn::Mul(vi, f[k].inverse_w), d, tile.t + at(k));
+      if (Accurate) hn::Store(hn::Mul(f[k].square_lo, f[k].half_inverse), d, missed + at(k));
     }
+    for (int k = 0; k < n; ++k) {
+      const Root root = half_log<Second, Accurate>(f[k].square);
+      const Pair sum =
+          Accurate ? difference_exact(root.hi, hn::Neg(root.middle)) : Pair{root.hi, root.lo};
+      hn::Store(sum.hi, d, roots + at(k));
+      hn::Store(Accurate ? hn::Add(root.lo, sum.lo) : sum.lo, d, roots_lo + at(k));
+    }
+  }
+  for (std::ptrdiff_t begin = 0; begin < tile_size; begin += n * lanes) {
+    const auto at = [&](int k) { return begin + k * lanes; };
     Quotient z[n];
     for (int k = 0; k < n; ++k) {
       const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
-      const Pair top = sum_ordered(f[k].w, vi);
-      z[k] = quotient<Accurate>(top.hi, hn::Add(top.lo, f[k].w_lo), xi);
-      hn::Store(f[k].inverse_w, d, tile.inverse_w + at(k));
-      hn::Store(hn::Mul(vi, f[k].inverse_w), d, tile.t + at(k));
+      const Pair top = sum_ordered(hn::Load(d, w + at(k)), vi);
+      z[k] = quotient<Accurate>(top.hi, hn::Add(top.lo, hn::Load(d, w_lo + at(k))), xi);
     }
-    Root root[n];
-    for (int k = 0; k < n; ++k) root[k] = half_log<Second, Accurate>(f[k].square);
     for (int k = 0; k < n; ++k) {
       const V vi = hn::LoadU(d, v + at(k)), xi = hn::LoadU(d, x + at(k));
       // w (- x) - v slope, for the second kind its negative
       const Pair s = slope<Accurate>(z[k], xi);
       const Pair product = product_exact(vi, s.hi);
       const V product_lo = hn::MulAdd(vi, s.lo, product.lo);
-      V first = f[k].w, first_lo = f[k].w_lo;
+      const V wi = hn::Load(d, w + at(k));
+      V first = wi, first_lo = hn::Load(d, w_lo + at(k));
       if (Scaled) {
-        first = hn::Sub(f[k].w, xi);
-        first_lo = hn::Add(f[k].w_lo, hn::Sub(hn::Sub(f[k].w, first), xi));
+        first = hn::Sub(wi, xi);
+        first_lo = hn::Add(first_lo, hn::Sub(hn::Sub(wi, first), xi));
       }
       const V rest = Second ? hn::Sub(product_lo, first_lo) : hn::Sub(first_lo, product_lo);
       const V a = Second ? product.hi : first, b = Second ? first : product.hi;
+      const V root = hn::Load(d, roots + at(k));
       Pair hi;
-      V lo = hn::Sub(rest, root[k].lo);
+      V lo = hn::Sub(rest, hn::Load(d, roots_lo + at(k)));
       if (Accurate || Scaled) {
         const Pair lead = difference_exact(a, b);
-        hi = difference_exact(lead.hi, root[k].hi);
+        hi = difference_exact(lead.hi, root);
         lo = hn::Add(hn::Add(lo, lead.lo), hi.lo);
       } else {
         // Where these differences round, the result is nearly as large as they are, for the series:
         // at most u/2 each.
-        hi.hi = hn::Sub(hn::Sub(a, b), root[k].hi);
-        if (Mixed) lo = hn::Add(lo, hn::IfThenElseZero(bad[k], difference_exact(a, b).lo));
+        hi.hi = hn::Sub(hn::Sub(a, b), root);
+        if (Mixed) {
+          const auto those = hn::Lt(bits(hn::Load(d, bad + at(k))), hn::Zero(di));
+          lo = hn::Add(lo, hn::IfThenElseZero(hn::RebindMask(d, those), difference_exact(a, b).lo));
+        }
       }
       if (Accurate) {
         // log(w) of the part that square lacks
-        const V half_inverse = f[k].half_inverse;
-        lo = hn::NegMulAdd(hn::Mul(f[k].square_lo, half_inverse), half_inverse, lo);
-        hi = difference_exact(hi.hi, root[k].middle);
-        lo = hn::Add(lo, hi.lo);
+        const V half_inverse = half_of(hn::Load(d, tile.inverse_w + at(k)));
+        lo = hn::NegMulAdd(hn::Load(d, missed + at(k)), half_inverse, lo);
       }
       hn::Store(hi.hi, d, tile.hi + at(k));
       hn::Store(lo, d, tile.lo + at(k));
@@ -358,11 +374,11 @@ HWY_INLINE Four tail(bool, const Four&, const Four& w, const hn::Mask<D>*) {
 }
 #endif
 
-/// w > limit for positive numbers, as integers: they have more units for it.
-HWY_INLINE void above(const Four& w, double limit, hn::Mask<D>* which) {
+/// w > the positive number that `limit` has the bits of, as integers: they have more units for it.
+HWY_INLINE void above(const Four& w, std::int64_t limit, hn::Mask<D>* which) {
   const D d;
   const hn::RebindToSigned<D> di;
-  const auto bits = hn::BitCast(di, hn::Set(d, limit));
+  const auto bits = hn::Set(di, limit);
   for (int i = 0; i < 4; ++i) which[i] = hn::RebindMask(d, hn::Gt(hn::BitCast(di, w.v[i]), bits));
 }
 
@@ -402,13 +418,14 @@ HWY_INLINE void tile_series(const Tile& tile, bool second, const BesselSeries& s
       z.v[i] = hn::Xor(w.v[i], sign);
       s.v[i] = hn::Zero(d);
     }
-    double limit = series.most_inverse_w[tailed ? from - 1 : most - 1];
+    const auto bits = [&](int k) { return std::bit_cast<std::int64_t>(series.most_inverse_w[k]); };
+    std::int64_t limit = bits(tailed ? from - 1 : most - 1);
     hn::Mask<D> wanted[4];
     above(w, limit, wanted);
     if (tailed) s = tail<Accurate>(second, t, w, wanted);
     for (int k = most; k >= 1; --k) {
-      if (limit != series.most_inverse_w[k - 1]) {
-        limit = series.most_inverse_w[k - 1];
+      if (limit != bits(k - 1)) {
+        limit = bits(k - 1);
         above(w, limit, wanted);
       }
       add_term(k, series, k == most && !tailed, limit > 0, wanted, t2, z, s);
