@@ -162,8 +162,10 @@ HALFULP_HD BesselFastHead bessel_fast_head(double v, double x, const BesselFastT
   const double top_lo = top.lo + w_lo;
   const long long top_bits = bits_of(top.hi), x_bits = bits_of(x);
   const int quotient = bits_of(rough_quotient(leading_bits(top_bits), leading_bits(x_bits)));
-  const int exponent = static_cast<int>((top_bits >> 52) - (x_bits >> 52)) + (quotient >> 23) - 127;
-  const int interval = (quotient >> 19) & 15;
+  const int raw = static_cast<int>((top_bits >> 52) - (x_bits >> 52)) + (quotient >> 23) - 127;
+  // At least 1, as it is: the interval below 1 has no small y where v is small beside x.
+  const int exponent = raw < 0 ? 0 : raw;
+  const int interval = raw < 0 ? 0 : (quotient >> 19) & 15;
   // the table has 2^1022 c
   const double c = from_bits(bits_of(tables.slope_inverse[interval]) -
                              (static_cast<long long>(exponent + 1023) << 52));

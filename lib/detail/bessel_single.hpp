@@ -99,7 +99,8 @@ HALFULP_HD float bessel_single(float v, float x, const BesselSingleTables& table
   // (w + v)/x = (1 + y/2)/(1 - y/2) 2^e/c, y = n/(x + n/2), n = 2^-e c (w + v) - x
   const FloatPair top = ordered_sum(w, v);
   const float top_lo = top.lo + w_lo;
-  const int quotient = bits_of(rough_quotient(top.hi, x));
+  // At least 1, as it is: the interval below 1 has no small y where v is small beside x.
+  const int quotient = bits_of(std::fmax(rough_quotient(top.hi, x), 1.0F));
   const int e = (quotient >> 23) - 127, interval = (quotient >> 17) & 63;
   const float c = tables.inverse[interval] * float_from((126 - e) << 23);  // 2^(-e-1) c
   const FloatPair product = product_of(c, top.hi);

@@ -71,8 +71,12 @@ HWY_INLINE hn::Vec<hn::ScalableTag<float>> look_up(const float* table,
   const hn::ScalableTag<float> d;
   return hn::TableLookupLanes(hn::LoadU(d, table), hn::IndicesFromVec(d, index));
 }
-/// a/b to 2^-13.
-HWY_INLINE V rough_quotient(V a, V b) { return hn::Mul(a, V{_mm512_rcp14_pd(b.raw)}); }
+/// a/b for a >= b, to 2^-13, and at least 1: by a little less it would be of another interval of a
+/// table, whose terms do not vanish with log(a/b).
+HWY_INLINE V rough_quotient(V a, V b) {
+  const D d;
+  return hn::Max(hn::Mul(a, V{_mm512_rcp14_pd(b.raw)}), hn::Set(d, 1.0));
+}
 /// x = m 2^e with m in [1, 2), for a normal x > 0.
 HWY_INLINE V exponent_of(V x) { return V{_mm512_getexp_pd(x.raw)}; }
 HWY_INLINE V mantissa_of(V x) {

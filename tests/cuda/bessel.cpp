@@ -41,20 +41,23 @@ struct Points {
   }
 };
 
-/// Every formula: the box of the domain, the cells, both sides of where the series begins, and next
-/// to the zeros of large orders.
+/// Every formula: the box of the domain, the cells, both sides of where the series begins, next to
+/// the zeros of large orders, and far out.
 Points points_everywhere(int count) {
   SplitMix random;
   Points p;
   for (int i = 0; i < count; ++i) {
     const double angle = 1.57 * random.uniform();
-    if (i % 5 == 0)
+    if (i % 6 == 5) {  // v small beside x, which is not a power of two
+      const double v = random.log_uniform(1, 1e6);
+      p.add(v, v * random.log_uniform(0x1p8, 0x1p24));
+    } else if (i % 6 == 0)
       p.add(random.log_uniform(1e-6, 1e6), random.log_uniform(1e-8, 1e7));
-    else if (i % 5 == 1)
+    else if (i % 6 == 1)
       p.add(38 * random.uniform(), 38 * (1 - random.uniform()));
-    else if (i % 5 == 2)
+    else if (i % 6 == 2)
       p.add((38 + 4 * random.uniform()) * std::sin(angle), 40 * std::cos(angle));
-    else if (i % 5 == 3)
+    else if (i % 6 == 3)
       p.add(1e3 * random.uniform(), 1e3 * (1 - random.uniform()));
     else {
       const double v = random.log_uniform(40, 1e6);
