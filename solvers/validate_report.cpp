@@ -1,9 +1,10 @@
 #include "validate_report.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
+
+#include "halfulp/error_picture.hpp"
 
 namespace validation {
 namespace {
@@ -72,113 +73,45 @@ std::string previous_text(const Outcome& outcome, const Result& result) {
 
 // ---- pictures of the HTML page ----------------------------------------------------------------
 
-constexpr double width = 640, height = 300;
+halfulp::DecadeAxis decades(const Axis& axis) { return {axis.name, axis.low, axis.high}; }
 
-std::string svg_begin() {
-  return "<svg viewBox='0 0 640 300' width='640' height='300'><rect width='640' height='300' "
-         "fill='#f6f6f6'/>";
-}
-
-std::string circle(double x, double y, const char* colour) {
-  char text[96];
-  std::snprintf(text, sizeof text, "<circle cx='%.1f' cy='%.1f' r='2' fill='%s'/>", x * width,
-                (1 - y) * height, colour);
-  return text;
-}
-
-std::string label(double x, double y, const std::string& words, const char* colour = "#555") {
-  char text[64];
-  std::snprintf(text, sizeof text, "<text x='%.1f' y='%.1f' font-size='11' fill='", x * width,
-                (1 - y) * height);
-  return text + std::string(colour) + "'>" + escape_markup(words) + "</text>";
-}
-
-/// Place on an axis, in [0, 1].
-double along(const Axis& axis, const Point& p) {
-  return (std::clamp(axis.value(p.v, p.x), axis.low, axis.high) - axis.low) /
-         (axis.high - axis.low);
-}
-
-std::string range_text(const Axis& axis) {
-  return axis.label + " from " + number_text(axis.low) + " to " + number_text(axis.high);
-}
-
-/// Errors over both arguments.
-std::string error_map(const Result& result) {
-  const Axis &across = result.entry.across, &up = result.entry.up;
-  std::string svg = svg_begin();
-  for (const Point& p : result.points) {
-    const double error = error_of(result.entry, p) / result.regions.back().limit;
-    const char* colour = error <= 0.25  ? "#9ecae1"
-                         : error <= 0.5 ? "#4292c6"
-                         : error <= 1   ? "#08519c"
-                                        : "#d7301f";
-    svg += circle(along(across, p), along(up, p), colour);
-  }
-  return svg + "</svg><p>Across: " + range_text(across) + "; up: " + range_text(up) +
-         ". Light to dark: up to 1/4, 1/2, 1 of the limit; red: beyond.</p>";
-}
-
-/// Errors at the seams and in the cells.
-std::string seam_plot(const Result& result) {
+/// Errors over both arguments, at the seams and in the cells, and beside those of the peers.
+std::string picture_of(const Result& result) {
+  const Entry& entry = result.entry;
   const double limit = result.regions.back().limit;
-  std::string svg = svg_begin();
-  bool any = false;
+  const bool conditioned = entry.metric == Metric::conditioned;
+  halfulp::ErrorPicture picture;
+  picture.title = entry.verb;
+  picture.facts = {std::to_string(result.points.size()) + " points",
+                   "limit " + number_text(limit) + " " + metric_of(entry),
+                   "beyond the axes: at their ends"};
+  picture.across = decades(entry.across);
+  picture.up = decades(entry.up);
+  picture.along = decades(entry.along);
+  picture.unit = std::string(conditioned ? "u (1 + condition) |value|" : mixed_unit) + ", u = 2⁻⁵³";
+  std::vector<halfulp::ErrorPicture::Seam> seams, cells;
+  halfulp::ErrorPicture::Errors own{"halfulp", {}};
   for (const Point& p : result.points) {
+    const double error = error_of(entry, p) / limit;
+    picture.points.push_back({entry.across.value(p.v, p.x), entry.up.value(p.v, p.x), error});
     const std::string& region = result.region_names[static_cast<std::size_t>(p.region)];
-    if (region != "seams" && region != "cells") continue;
-    any = true;
-    svg +=
-        circle(along(result.entry.along, p), std::fmin(1, error_of(result.entry, p) / limit / 1.05),
-               region == "seams" ? "#54278f" : "#238b45");
+    if (region == "seams" || region == "cells")
+      (region == "seams" ? seams : cells).push_back({entry.along.value(p.v, p.x), error});
+    own.values.push_back(conditioned ? p.conditioned : p.mixed);
   }
-  if (!any) return "";
-  return svg + label(0.01, 0.95, "limit " + number_text(limit)) +
-         "</svg><p>Errors at seams (violet) and cells (green). Across: " +
-         range_text(result.entry.along) + "; up: error from 0 to the limit.</p>";
-}
-
-/// Share of the points with at most an error, ours and the peers' on the same axes.
-std::string distribution(const Result& result) {
-  if (result.peers.empty()) return "";
-  constexpr double least = -3, most = 17;
-  std::string svg = svg_begin();
-  const auto line = [&](const Values& sorted, const char* colour) {
-    std::string points;
-    const auto n = static_cast<double>(sorted.size());
-    for (std::size_t i = 0; i < sorted.size(); ++i) {
-      if (!std::isfinite(sorted[i])) break;
-      const double a =
-          std::clamp((std::log10(std::fmax(sorted[i], 1e-300)) - least) / (most - least), 0.0, 1.0);
-      char text[48];
-      std::snprintf(text, sizeof text, "%.1f,%.1f ", a * width,
-                    (1 - static_cast<double>(i + 1) / n) * height);
-      points += text;
-    }
-    svg += "<polyline fill='none' stroke-width='2' stroke='" + std::string(colour) + "' points='" +
-           points + "'/>";
-  };
-  Values own;
-  const bool conditioned = result.entry.metric == Metric::conditioned;
-  for (const Point& p : result.points) own.push_back(conditioned ? p.conditioned : p.mixed);
-  std::sort(own.begin(), own.end());
-  constexpr std::array<const char*, 4> colours = {"#08519c", "#d94801", "#6a51a3", "#238b45"};
-  line(own, colours[0]);
-  svg += label(0.5, 0.3, "halfulp", colours[0]);
-  for (std::size_t k = 0; k < result.peers.size(); ++k) {
-    const char* colour = colours[1 + k % 3];
-    line(result.peers[k].errors, colour);
-    svg += label(0.5, 0.24 - 0.06 * static_cast<double>(k),
-                 result.peers[k].name + ", " + std::to_string(result.peers[k].failed) + " of " +
-                     std::to_string(result.peers[k].errors.size()) + " not finite",
-                 colour);
-  }
-  return svg +
-         "</svg><p>Share of the points (up, 0 to 1) with an error of at most (across) 1e-3 to "
-         "1e17 " +
-         (conditioned ? conditioned_unit : mixed_unit) +
-         ", u = 2<sup>-53</sup>. Peers: the points up to their largest arguments; logarithms and "
-         "inverses are formed from what they have.</p>";
+  if (!seams.empty()) picture.seams.emplace_back("seams", std::move(seams));
+  if (!cells.empty()) picture.seams.emplace_back("cells", std::move(cells));
+  std::sort(own.values.begin(), own.values.end());
+  picture.distributions.push_back(std::move(own));
+  for (const PeerResult& peer : result.peers)
+    picture.distributions.push_back({peer.name + ", " + std::to_string(peer.failed) + " of " +
+                                         std::to_string(peer.errors.size()) + " not finite",
+                                     peer.errors});
+  const std::string svg = halfulp::draw_svg(picture);
+  return svg.substr(svg.find("<svg")) +
+         (result.peers.empty() ? ""
+                               : "<p>Peers: the points up to their largest arguments; logarithms "
+                                 "and inverses are formed from what they have.</p>");
 }
 
 std::string special_table(const SpecialResult& result) {
@@ -407,7 +340,7 @@ std::string junit_report(const Outcome& outcome) {
 std::string html_report(const Outcome& outcome) {
   std::string text =
       "<!doctype html><meta charset='utf-8'><title>halfulp validate</title><style>body{font:14px "
-      "sans-serif;max-width:1000px;margin:2em auto}td,th{padding:2px "
+      "sans-serif;max-width:1200px;margin:2em auto}td,th{padding:2px "
       "8px;text-align:right}td:first-child,"
       "th:first-child{text-align:left}.bad{color:#d7301f;font-weight:bold}code{font-size:12px}</"
       "style>"
@@ -455,8 +388,7 @@ std::string html_report(const Outcome& outcome) {
       text +=
           (i < std::size(histogram_edges) ? " to " + number_text(histogram_edges[i]) : " beyond") +
           ": " + std::to_string(all.histogram[i]) + (i + 1 < all.histogram.size() ? "," : ".");
-    text += "</p>" + error_map(result) + seam_plot(result) + distribution(result) +
-            "<details><summary>The 20 worst points</summary><pre>";
+    text += "</p>" + picture_of(result) + "<details><summary>The 20 worst points</summary><pre>";
     for (const Point& p : worst_points(result, 20))
       text += fixed(error_of(entry, p)) + "  " + entry.arguments[0] + ' ' + hex_text(p.v) + "  " +
               entry.arguments[1] + ' ' + hex_text(p.x) + "  computed " + hex_text(p.value) +

@@ -418,7 +418,7 @@ double log10_dimension(double p, double) { return std::log10(p); }
 }  // namespace
 
 void register_vmf(Registry& registry) {
-  const Axis across = {"log<sub>10</sub> p", 0, 6.2, log10_dimension};
+  const Axis across = {"p", 0, 7, log10_dimension};
   const auto function = [&](const char* verb, const char* table, Function f, Normaliser kind) {
     registry.entries.push_back(
         {.module = "vmf",
@@ -431,11 +431,11 @@ void register_vmf(Registry& registry) {
                          int threads) { evaluate(f, p, kappa, out, threads); },
          .peers = normaliser_peers(kind),
          .across = across,
-         .up = {"log<sub>10</sub> kappa", -12, 20,
+         .up = {"kappa", -12, 20,
                 [](double, double kappa) { return std::log10(std::fmax(kappa, 1e-300)); }},
-         .along = {
-             "log<sub>10</sub> sqrt((p/2 - 1)<sup>2</sup> + kappa<sup>2</sup>)", -0.5, 4.5,
-             [](double p, double kappa) { return std::log10(std::hypot(0.5 * p - 1, kappa)); }}});
+         .along = {"√((p/2 - 1)² + kappa²)", -0.5, 4.5, [](double p, double kappa) {
+                     return std::log10(std::hypot(0.5 * p - 1, kappa));
+                   }}});
   };
   using namespace halfulp::vmf;
   function("vmf log-normaliser", "vmf_log_normaliser", log_normaliser, Normaliser::plain);
@@ -459,18 +459,17 @@ void register_vmf(Registry& registry) {
              },
          .peers = kappa_peers(complement),
          .across = across,
-         .up = {"log<sub>10</sub> R/(1 - R)", -16, 16,
+         .up = {"R/(1 - R)", -16, 16,
                 [complement](double, double given) {
                   const double odds = std::log10(given / (1 - given));
                   return complement ? -odds : odds;
                 }},
-         .along = {
-             "log<sub>10</sub> T/m, m = (p - 1)/2, T = (1 - R<sup>2</sup>)/(1 + R<sup>2</sup>)", -2,
-             0.5, [complement](double p, double given) {
-               const double lack = complement ? given : 1 - given;  // 1 - R
-               const double square = (1 - lack) * (1 - lack);
-               return std::log10(2 * lack * (2 - lack) / (1 + square) / (p - 1));
-             }}});
+         .along = {"T/m, m = (p - 1)/2, T = (1 - R²)/(1 + R²)", -2, 0.5,
+                   [complement](double p, double given) {
+                     const double lack = complement ? given : 1 - given;  // 1 - R
+                     const double square = (1 - lack) * (1 - lack);
+                     return std::log10(2 * lack * (2 - lack) / (1 + square) / (p - 1));
+                   }}});
   };
   concentration("vmf kappa", "vmf_kappa", false);
   concentration("vmf kappa --complement", "vmf_kappa_complement", true);

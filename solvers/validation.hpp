@@ -28,9 +28,9 @@ using Arguments = std::array<std::string, 2>;
 
 /// One axis of a picture of the HTML page: a number of the two arguments.
 struct Axis {
-  std::string label;  ///< HTML
-  double low, high;   ///< what is beyond is drawn at the ends
-  std::function<double(double v, double x)> value;
+  std::string name;
+  double low, high;                                 ///< decades
+  std::function<double(double v, double x)> value;  ///< log10
 };
 
 /// Another library's function, on the same points up to where it takes seconds for a value.
@@ -55,10 +55,9 @@ struct Entry {
   std::function<void(const Values& v, const Values& x, Values& out, int threads)> evaluate;
   std::vector<Peer> peers;
   // of the error map, and of errors at seams
-  Axis across = {"log<sub>10</sub> v", -12, 17,
-                 [](double v, double) { return std::log10(std::fmax(v, 1e-300)); }};
-  Axis up = {"log<sub>10</sub> x", -30, 20, [](double, double x) { return std::log10(x); }};
-  Axis along = {"log<sub>10</sub> sqrt(v<sup>2</sup> + x<sup>2</sup>)", -0.5, 4.5,
+  Axis across = {"v", -12, 17, [](double v, double) { return std::log10(std::fmax(v, 1e-300)); }};
+  Axis up = {"x", -14, 17, [](double, double x) { return std::log10(x); }};
+  Axis along = {"√(v² + x²)", -0.5, 4.5,
                 [](double v, double x) { return std::log10(std::hypot(v, x)); }};
 };
 
