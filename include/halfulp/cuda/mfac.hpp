@@ -72,8 +72,9 @@ class Estimator {
   ///            for an x of which lambda y is a small remainder. `mfac_underestimate` of the error
   ///            said, for any x. Neither with sums in float
   /// @cost      two passes over G for each 32 vectors. The numbers of a pass are read 16 bytes at a
-  ///            time where G, x and y and their rows begin at multiples of 16 bytes. The same bits
-  ///            on any device for given sizes, aligned or not
+  ///            time where G, x and y and their rows begin at multiples of 16 bytes. The bits of a
+  ///            vector depend neither on that, nor on how many multiprocessors there are, nor on
+  ///            the other vectors
   void inverse_product(span<const float> x, span<float> y);
   void inverse_product(span<const double> x, span<double> y);
   /// y = H^-1 G^T a, a of m numbers (k rows of m): natural gradients, minSR; one pass for each 32.
