@@ -83,6 +83,9 @@ std::span<const double> column(const DdMatrix& a) {
   return {a.hi(0), static_cast<std::size_t>(a.rows())};
 }
 
+/// |G^T A^-1 dA a| <= this |dA|/|A| |a|.
+double core_weight(const Core& core) { return core.rho() * (core.largest() + core.shift()); }
+
 DdMatrix as_matrix(const double* x, Size n) {
   DdMatrix matrix(n, 1);
   std::copy_n(x, n, matrix.hi(0));
@@ -212,14 +215,12 @@ class Refiner {
       a = solve(std::move(a));
       combine_extended(gradients_, core_.columns(), a, threads_,
                        [&](Size j, dd value) { p.y[at(j)] = ((b.x[at(j)] - value) / lambda_).hi; });
-      error = unit_extended *
-              (norm_of(b.x) + kernel::mfac_core_weight(core_.rounding()) * norm_of(column(a)));
+      error = unit_extended * (norm_of(b.x) + core_weight(core_) * norm_of(column(a)));
     } else {
       const DdMatrix z = solve(as_matrix(b.a.data(), gradients_.rows()));
       combine_extended(gradients_, core_.columns(), z, threads_,
                        [&](Size j, dd value) { p.y[at(j)] = (value * m_).hi; });
-      error = unit_extended * kernel::mfac_core_weight(core_.rounding()) * core_.shift() *
-              norm_of(column(z));
+      error = unit_extended * core_weight(core_) * core_.shift() * norm_of(column(z));
     }
     p.norm = scaled_norm(p.y.data(), std::ssize(p.y), lambda_, threads_);
     if (p.norm > 0) p.relative += error / p.norm;
@@ -271,8 +272,7 @@ class Refiner {
                      });
     p.norm = scaled_norm(p.y.data(), std::ssize(p.y), lambda_, threads_);
     const double scale = b.a.empty() ? 1 : core_.shift();
-    const double error =
-        core_unit * kernel::mfac_core_weight(core_.rounding()) * scale * norm_of(a);
+    const double error = core_unit * core_weight(core_) * scale * norm_of(a);
     p.relative = p.norm > 0 ? half_ulp + error / p.norm : 0;
     return p;
   }
@@ -325,6 +325,19 @@ Outcome careful(const char* function, const Refiner& refiner, const Core& core,
 }
 
 // ---- several vectors ----------------------------------------------------------------------------
+
+/// The estimate for y = (x or 0)/lambda + G^T b: |x| rounded in passes, b by the core and the
+/// passes, and G x by |G| |x|, however small it is itself: G^T A^-1 is applied to that. All is
+/// times lambda.
+double relative_error(const Core& core, double core_unit, double x_norm, double b_norm,
+                      double y_norm) {
+  if (!(y_norm > 0)) return 0;
+  const double sigma = std::sqrt(core.largest());
+  const double core_part = core_unit * core_weight(core);
+  const double pass_part = core.pass_unit() * sigma;
+  return (core.pass_unit() * (1 + core.rho() * sigma) * x_norm + (core_part + pass_part) * b_norm) /
+         y_norm;
+}
 
 template <class T>
 void product_of_columns(const char* function, const Core& core, const Options& options,
@@ -438,7 +451,7 @@ void inverse_product(const char* function, const Gradients& gradients, const Cor
     if (!(square > 1e-3 * whole))
       norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);
     const double relative =
-        kernel::mfac_relative_error(core.rounding(), plain ? std::sqrt(whole) : 0, b_norm, norm) +
+        relative_error(core, core.core_unit(), plain ? std::sqrt(whole) : 0, b_norm, norm) +
         rounding_of<T>();
     outcomes[at(c)] = {relative, norm};
     if (core.may_extend() && relative - rounding_of<T>() > tolerance<T>(core)) {
@@ -551,10 +564,8 @@ void inverse_root_product(const char* function, const Gradients& gradients, cons
         out.relative = eigen_share * core.core_unit() * core.core_condition();
       } else if (out.norm > 0) {
         const double b_norm = root * norm_of(std::span<const double>(v).subspan(at(c * m), at(m)));
-        kernel::MfacRounding rounding = core.rounding();
-        rounding.core_unit *= eigen_share;
-        out.relative =
-            kernel::mfac_relative_error(rounding, std::sqrt(squares[at(c)]), b_norm, out.norm);
+        out.relative = relative_error(core, eigen_share * core.core_unit(),
+                                      std::sqrt(squares[at(c)]), b_norm, out.norm);
       }
     }
   }
@@ -587,8 +598,10 @@ void inverse_root_product(const char* function, const Gradients& gradients, cons
 double worst_product_error(const Core& core) {
   if (core.extended_only()) return extended_error(core);
   if (core.may_extend()) return tolerance<double>(core) + half_ulp;
+  const double kappa = core.condition();
   if (core.by_columns()) return core.core_unit() * core.core_condition();
-  return kernel::mfac_worst_error(core.rounding());
+  return kappa *
+         (core.pass_unit() + core.core_unit() * (1 + core.rho() * std::sqrt(core.largest())));
 }
 
 double extended_error(const Core& core) {
@@ -634,7 +647,7 @@ void combination(const Gradients& gradients, const Core& core, const Options& op
   for (Size c = 0; c < k; ++c) {
     const double norm = scaled_norm(y.data() + c * d + columns.begin, n, options.damping, threads);
     const double b_norm = options.damping * norm_of(std::span(b).subspan(at(c * m), at(m)));
-    const double relative = kernel::mfac_relative_error(core.rounding(), 0, b_norm, norm);
+    const double relative = relative_error(core, core.core_unit(), 0, b_norm, norm);
     outcomes[at(c)] = {relative + rounding_of<T>(), norm};
     const bool odd = !(norm > 0x1p-450 && norm < 0x1p450);
     if (core.may_extend() && (relative > tolerance<T>(core) || odd)) take_care(c);

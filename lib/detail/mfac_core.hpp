@@ -9,7 +9,6 @@
 
 #include "detail/dd_eigen.hpp"
 #include "detail/mfac_extended.hpp"
-#include "halfulp/kernel/mfac.hpp"
 
 /// The n x n matrix that stands for one block of H, and what is solved with it.
 ///
@@ -56,9 +55,6 @@ class Core {
   /// Rounding of A and its factor, relative to |A|; rounding of sums over d.
   [[nodiscard]] double core_unit() const { return core_unit_; }
   [[nodiscard]] double pass_unit() const { return pass_unit_; }
-  [[nodiscard]] kernel::MfacRounding rounding() const {
-    return {largest_, shift_, rho_, core_unit_, pass_unit_};
-  }
   /// Whether double-double may stand in, and whether it has to for everything: refinement with the
   /// factor in double would not converge.
   [[nodiscard]] bool may_extend() const { return may_extend_; }

@@ -4,8 +4,8 @@
 
 #include "halfulp/hd.hpp"
 
-/// Rounding errors of products with H^-1, where H = lambda I + G^T G/m: what host and device
-/// estimate alike. docs/mfac.md derives it.
+/// Rounding errors of products with H^-1, where H = lambda I + G^T G/m, as docs/mfac.md derives
+/// them. The host, which knows the factor and the gradients better, has finer estimates besides.
 namespace halfulp::kernel {
 
 /// The largest sqrt(s)/(shift + s) for s in [low, high]: at s = shift, or the end that is nearer.
