@@ -11,6 +11,7 @@
 #include "detail/mfac_rows_simd.hpp"
 #include "detail/require.hpp"
 #include "halfulp/error.hpp"
+#include "halfulp/kernel/mfac.hpp"
 #include "halfulp/random.hpp"
 #include "halfulp/threads.hpp"
 
@@ -61,12 +62,6 @@ double largest_eigenvalue(Size n, const std::function<void(const double*, double
   LAPACKE_dstev(LAPACK_COL_MAJOR, 'V', as_int(order), alpha.data(), off.data(), vectors.data(),
                 as_int(order));
   return alpha.back() + last * std::fabs(vectors.back());
-}
-
-/// The largest sqrt(s)/(shift + s) for s in [low, high]: at s = shift, or the end that is nearer.
-double largest_rho(double shift, double low, double high) {
-  const double s = std::clamp(shift, low, high);
-  return std::sqrt(s) / (shift + s);
 }
 
 /// Lower Cholesky factor of a matrix that may not be positive definite once rounded: a pivot that
@@ -218,8 +213,8 @@ void Core::estimate_spectrum() {
     largest_ = std::fmax(0, values.back()) + rounding;
     smallest_ = shift_ + std::fmax(0, values.front() - rounding);
     for (const double value : values)
-      rho_ = std::fmax(rho_, largest_rho(shift_, std::fmax(0, value - rounding),
-                                         std::fmax(0, value) + rounding));
+      rho_ = std::fmax(rho_, kernel::mfac_rho(shift_, std::fmax(0, value - rounding),
+                                              std::fmax(0, value) + rounding));
     return;
   }
   largest_ = std::fmin(trace, largest_eigenvalue(
@@ -230,7 +225,7 @@ void Core::estimate_spectrum() {
     solve(1, y);
   });
   smallest_ = std::fmax(shift_, 1 / inverse - rounding);
-  rho_ = largest_rho(shift_, smallest_ - shift_, largest_);
+  rho_ = kernel::mfac_rho(shift_, smallest_ - shift_, largest_);
 }
 
 void Core::estimate_lengths() {

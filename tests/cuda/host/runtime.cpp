@@ -143,7 +143,7 @@ void begin(Thread& thread, unsigned number) {
 }
 
 bool same(const cuda_on_host::Place& a, const cuda_on_host::Place& b) {
-  return a.line == b.line && std::strcmp(a.file, b.file) == 0;
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
 }
 
 std::string name(const cuda_on_host::Place& place) {
