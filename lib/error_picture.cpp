@@ -13,7 +13,9 @@ namespace {
 
 using namespace detail;  // NOLINT: the page, its axes and colours
 
-constexpr double most_excess = 1.1;  // of the limit: larger errors are drawn there
+constexpr double most_excess = 1.1;      // of the limit: larger errors are drawn there
+constexpr double most_decades = 17;      // of a distribution
+constexpr double below = 66, line = 17;  // a panel: its names, and from one to the next
 
 struct Class {
   double most;  // of the limit
@@ -55,23 +57,15 @@ void draw_map(Page& page, const Box& box, const ErrorPicture& picture) {
              {"Error over the arguments", {}, picture.across.name, picture.up.name});
   double x = box.x;
   for (const Class& c : classes) {
-    page.circle(x + 4, box.y + box.height + 62, 4, c.colour);
-    page.text(x + 14, box.y + box.height + 66, c.name);
+    page.circle(x + 4, box.y + box.height + below - 4, 4, c.colour);
+    page.text(x + 14, box.y + box.height + below, c.name);
     x += 40 + 6.6 * static_cast<double>(character_count(c.name));
   }
-}
-
-/// Names in their colours, one below the other, right of x.
-void draw_names(Page& page, double x, double y, const std::vector<std::string>& names) {
-  for (std::size_t k = 0; k < names.size(); ++k)
-    page.text(x, y + 17 * static_cast<double>(k), names[k],
-              {.colour = colours[k % colours.size()]});
 }
 
 void draw_seams(Page& page, const Box& box, const ErrorPicture& picture) {
   const Scale across = scale_of(picture.along, 8), up = linear_scale(0, most_excess, 4, 0);
   draw_grid(page, box, across, up);
-  std::string names;
   for (std::size_t k = 0; k < picture.seams.size(); ++k) {
     const auto& [name, seams] = picture.seams[k];
     std::string dots;
@@ -97,24 +91,22 @@ void draw_distributions(Page& page, const Box& box, const ErrorPicture& picture)
   for (const auto& errors : picture.distributions)
     for (const double value : errors.values)
       if (std::isfinite(value)) most = std::fmax(most, std::log10(std::fmax(value, 1)));
-  const DecadeAxis axis{picture.unit, -3, std::ceil(most)};
+  const DecadeAxis axis{picture.unit, -3, std::fmin(std::ceil(most), most_decades)};
   const Scale across = scale_of(axis, 8), up = linear_scale(0, 1, 5, 0);
   draw_grid(page, box, across, up);
-  std::vector<std::string> names;
   for (std::size_t k = 0; k < picture.distributions.size(); ++k) {
     const auto& [name, values] = picture.distributions[k];
     std::vector<double> error, share;
     for (std::size_t i = 0; i < values.size() && std::isfinite(values[i]); ++i) {
-      error.push_back(std::fmax(values[i], 1e-3));
+      error.push_back(std::clamp(values[i], 1e-3, std::pow(10, most_decades)));
       share.push_back(static_cast<double>(i + 1) / static_cast<double>(values.size()));
     }
     page.path(curve(box, across, up, error, share), colours[k % colours.size()], 1.8);
-    names.push_back(name);
+    page.text(box.x, box.y + box.height + below + line * static_cast<double>(k), name,
+              {.colour = colours[k % colours.size()]});
   }
   draw_frame(page, box, across, up,
              {"Share of the points with at most an error", {}, picture.unit, {}});
-  draw_names(page, box.x + 0.42 * box.width,
-             box.y + box.height - 12 - 17 * (static_cast<double>(names.size()) - 1), names);
 }
 
 }  // namespace
@@ -133,7 +125,8 @@ std::string draw_svg(const ErrorPicture& picture) {
   const double each = seams && shares ? (height - between) / 2 : height;
   if (seams) draw_seams(page, {x, top, wide, each}, picture);
   if (shares) draw_distributions(page, {x, top + height - each, wide, each}, picture);
-  return page.finish(top + height + 90, picture.title);
+  const auto lines = static_cast<double>(std::max<std::size_t>(picture.distributions.size(), 1));
+  return page.finish(top + height + below + line * lines, picture.title);
 }
 
 }  // namespace halfulp
