@@ -1,5 +1,4 @@
-#define CATCH_CONFIG_MAIN
-#include <catch2/catch.hpp>
+// Beside Catch2's main, which its library has.
 
 /// Read by LeakSanitizer where there is one: LLVM's OpenMP never frees the descriptors of the
 /// threads that it keeps, CLN (below GiNaC) not all of its constants.
