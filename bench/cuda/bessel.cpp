@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "benchmark.hpp"
 #include "event_timer.hpp"
 #include "halfulp/kernel/bessel_function.hpp"
 #include "split_mix.hpp"
@@ -59,14 +60,8 @@ void measure(const char* name, const Region& region, BesselMode mode, bool first
 }  // namespace
 
 int main() {
-  try {
-    if (cuda::device_count() == 0) {
-      std::fprintf(stderr, "SKIPPED: no CUDA device\n");
-      return 77;
-    }
-    std::printf(
-        "{\"benchmark\": \"bessel\", \"device\": \"%s\", \"elements\": %d,\n  \"results\": [\n",
-        cuda::device_name().c_str(), elements);
+  return run_benchmark("bessel", [] {
+    std::printf("\"elements\": %d,\n  \"results\": [\n", elements);
     const Region regions[] = {{"v > 150", 150, 1e4, 1e-3, 1e4},
                               {"v > 57", 57, 1e3, 1e-3, 1e3},
                               {"[0,150]^2", 0, 150, 1e-6, 150},
@@ -82,9 +77,5 @@ int main() {
       measure<BesselFunction::log_k, float>("log_k", region, BesselMode::accurate, first);
     }
     std::printf("\n  ]}\n");
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_cuda_bessel: %s\n", e.what());
-    return 1;
-  }
-  return 0;
+  });
 }

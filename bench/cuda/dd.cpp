@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "benchmark.hpp"
 #include "dd_cases.hpp"
 #include "event_timer.hpp"
 #include "halfulp/error.hpp"
@@ -73,24 +74,14 @@ void measure(const dd_cases::Case& c, bool last) {
 }  // namespace
 
 int main() {
-  try {
-    if (cuda::device_count() == 0) {
-      std::fprintf(stderr, "SKIPPED: no CUDA device\n");
-      return 77;
-    }
+  return run_benchmark("dd", [] {
     int driver = 0, runtime = 0;
     EventTimer::check(cudaDriverGetVersion(&driver));
     EventTimer::check(cudaRuntimeGetVersion(&runtime));
-    std::printf("{\"benchmark\": \"dd\", \"device\": \"%s\", \"cuda_driver\": %d, ",
-                cuda::device_name().c_str(), driver);
-    std::printf("\"cuda_runtime\": %d, \"elements\": %d,\n  \"results\": [\n", runtime,
-                device_count);
+    std::printf("\"cuda_driver\": %d, \"cuda_runtime\": %d, \"elements\": %d,\n  \"results\": [\n",
+                driver, runtime, device_count);
     const auto& all = dd_cases::cases();
     for (std::size_t i = 0; i < all.size(); ++i) measure(all[i], i + 1 == all.size());
     std::printf("  ]}\n");
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_cuda_dd: %s\n", e.what());
-    return 1;
-  }
-  return 0;
+  });
 }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "benchmark.hpp"
 #include "event_timer.hpp"
 #include "split_mix.hpp"
 
@@ -100,20 +101,11 @@ void measure(Size m, Size d, bool first) {
 }  // namespace
 
 int main() {
-  try {
-    if (cuda::device_count() == 0) {
-      std::fprintf(stderr, "SKIPPED: no CUDA device\n");
-      return 77;
-    }
-    std::printf("{\"benchmark\": \"mfac\", \"device\": \"%s\",\n  \"results\": [\n",
-                cuda::device_name().c_str());
+  return run_benchmark("mfac", [] {
+    std::printf("\n  \"results\": [\n");
     measure(1024, 270000, true);
     measure(256, 1000000, false);
     measure(32, 8000000, false);
     std::printf("\n  ]}\n");
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_cuda_mfac: %s\n", e.what());
-    return 1;
-  }
-  return 0;
+  });
 }

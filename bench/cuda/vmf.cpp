@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "benchmark.hpp"
 #include "event_timer.hpp"
 #include "halfulp/kernel/vmf.hpp"
 #include "split_mix.hpp"
@@ -67,21 +68,12 @@ void measure_e_step(std::ptrdiff_t n, std::ptrdiff_t components, std::ptrdiff_t 
 }  // namespace
 
 int main() {
-  try {
-    if (cuda::device_count() == 0) {
-      std::fprintf(stderr, "SKIPPED: no CUDA device\n");
-      return 77;
-    }
-    std::printf("{\"benchmark\": \"vmf\", \"device\": \"%s\",\n  \"results\": [\n",
-                cuda::device_name().c_str());
+  return run_benchmark("vmf", [] {
+    std::printf("\n  \"results\": [\n");
     measure_kappa("2 to 1e6", 2, 1e6, true);
     measure_kappa("3", 3, 3.5, false);
     measure_kappa("784", 784, 784.5, false);
     for (const std::ptrdiff_t components : {10, 100}) measure_e_step(70000, components, 784);
     std::printf("\n  ]}\n");
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_cuda_vmf: %s\n", e.what());
-    return 1;
-  }
-  return 0;
+  });
 }
